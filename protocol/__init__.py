@@ -1,0 +1,1 @@
+"""Why the results of an auction can be believed: commitments, log, draws, artifact, audits, penalties."""

@@ -1,0 +1,137 @@
+"""Running a foreign artifact in a child process with limits (spec 2.14, hardening 2.12); imports neither onnx nor onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from protocol.artifact.header import MAX_BYTES, Header
+from protocol.artifact.rounds import RoundInput, RoundOutput
+from protocol.artifact.worker import FRAME, MAX_FRAME, Reply, Request, Summary
+from protocol.errors import ArtifactRefusedError, LimitError
+
+WALL_SECONDS: Final = 60.0  # for one request; the child's own limit is on processor time
+BATCH: Final = 256  # rounds a request, so that each stays well inside the child's limits
+
+
+class Sandbox:
+    """An artifact that lives in a limited child process; use it as a context manager.
+
+    Args:
+        data: The file's bytes.
+        mech: SHA-256 that the bytes must have, hex; unchecked if left out.
+
+    Raises:
+        ArtifactRefusedError: If the bytes have another hash or a check in the child refuses them.
+        LimitError: If the file is larger than spec 12 allows.
+    """
+
+    def __init__(self, data: bytes, mech: str | None = None) -> None:
+        if len(data) > MAX_BYTES:
+            raise LimitError("artifact in bytes", len(data), MAX_BYTES)
+        digest = hashlib.sha256(data).hexdigest()
+        if mech is not None and digest != mech:
+            raise ArtifactRefusedError(f"artifact has SHA-256 {digest}, wanted {mech} (spec 2.11)")
+        self._folder = tempfile.TemporaryDirectory(prefix="credible-child-")
+        bootstrap = f"import sys; sys.path[:] = {sys.path!r}; from protocol.artifact.worker import main; main()"
+        self._child = subprocess.Popen(
+            [sys.executable, "-I", "-c", bootstrap],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder.name,
+            env={},
+            start_new_session=True,
+        )
+        try:
+            summary = self._ask(Request(job="load", data=data)).summary
+        except BaseException:
+            self.close()
+            raise
+        if summary is None:
+            self.close()
+            raise ArtifactRefusedError("the child gave no summary of the artifact")
+        self.summary: Summary = summary
+        self.header = Header.decode(summary.header)
+
+    def run(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
+        """Run rounds in the runtime; outputs passed the checks of spec 3.14."""
+        return self._in_batches("run", rounds, BATCH)
+
+    def judge(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
+        """Evaluate rounds in the pure-Python judge (spec 7.6)."""
+        return self._in_batches("judge", rounds, 4)
+
+    def _in_batches(self, job: str, rounds: Sequence[RoundInput], size: int) -> list[RoundOutput]:
+        outputs: list[RoundOutput] = []
+        for start in range(0, len(rounds), size):
+            outputs += self._ask(Request(job=job, rounds=list(rounds[start : start + size]))).outputs
+        if len(outputs) != len(rounds):
+            raise ArtifactRefusedError(f"the child answered {len(outputs)} of {len(rounds)} rounds")
+        return outputs
+
+    def _ask(self, request: Request) -> Reply:
+        if self._child.stdin is None or self._child.stdout is None:
+            raise ArtifactRefusedError("the child has no pipes")
+        data = msgspec.msgpack.encode(request)
+        deadline = time.monotonic() + WALL_SECONDS
+        try:
+            self._child.stdin.write(FRAME.pack(len(data)) + data)
+            self._child.stdin.flush()
+            (length,) = FRAME.unpack(self._read(FRAME.size, deadline))
+            if length > MAX_FRAME:
+                raise ArtifactRefusedError(f"the child answers {length} bytes, at most {MAX_FRAME}")
+            reply = msgspec.msgpack.decode(self._read(length, deadline), type=Reply)
+        except (BrokenPipeError, EOFError, msgspec.MsgspecError) as error:
+            self.close()
+            raise ArtifactRefusedError("artifact failed: the child process died or broke its protocol") from error
+        if reply.refused:
+            raise ArtifactRefusedError(reply.refused)
+        return reply
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        if self._child.stdout is None:
+            raise EOFError
+        descriptor = self._child.stdout.fileno()
+        parts: list[bytes] = []
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while size:
+                if not selector.select(max(deadline - time.monotonic(), 0)):
+                    self.close()
+                    raise ArtifactRefusedError(f"artifact failed: no answer within {WALL_SECONDS:.0f} s")
+                part = os.read(descriptor, min(size, 1 << 20))
+                if not part:
+                    raise EOFError
+                parts.append(part)
+                size -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """End the child and remove its folder."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        self._child.wait()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
