@@ -16,7 +16,7 @@ NONCE_SIZE: Final = 32
 MAX_OPENING: Final = 16_384  # spec 12, bytes before sealing
 
 
-class BidBody(Message):
+class BidBody(Message, frozen=True):
     """What a commitment hashes (spec 3.1).
 
     Attributes:
@@ -42,7 +42,7 @@ class BidBody(Message):
     session: str
 
 
-class _OpeningText(Message):
+class _OpeningText(Message, frozen=True):
     body: BidBody
     nonce: str
 

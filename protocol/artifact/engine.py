@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +117,7 @@ class Engine:
         header = self.artifact.header
         if not rounds:
             return []
-        inputs = {
+        inputs: dict[str, list[Any]] = {
             BIDS: [item.bids for item in rounds],
             PARTICIPATION: [item.participation for item in rounds],
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Builder:
     def op(self, kind: str, *inputs: str, to: str | None = None, axis: int | None = None, name: str = "") -> str:
         """Add a node and return the name of its output; ArgMax keeps no dimension and takes the lowest index."""
         output = name or f"t{len(self._nodes)}"
-        attributes: dict[str, int] = {}
+        attributes: dict[str, Any] = {}
         if to is not None:
             attributes["to"] = _TYPES[to]
         if axis is not None:
@@ -71,7 +71,9 @@ class Builder:
     def scalar(self, value: int, dtype: str = "int64") -> str:
         """Return a scalar constant."""
         text = str(value).replace("-", "m")
-        return self.constant(f"{'s' if dtype == 'int64' else 'd'}_{text}", value, np.int64 if dtype == "int64" else np.float64)
+        return self.constant(
+            f"{'s' if dtype == 'int64' else 'd'}_{text}", value, np.int64 if dtype == "int64" else np.float64
+        )
 
     def clamped(self, source: str, low: int, high: int) -> str:
         """Clamp int64 to low..high with Where: int64 Clip is wrong in released runtimes (design 4)."""
@@ -138,7 +140,9 @@ def graph_digest(model: onnx.ModelProto) -> str:
             put_value(value)
     put(len(graph.node))
     for node in graph.node:
-        put(node.op_type, node.domain, len(node.input), *node.input, len(node.output), *node.output, len(node.attribute))
+        put(
+            node.op_type, node.domain, len(node.input), *node.input, len(node.output), *node.output, len(node.attribute)
+        )
         for attribute in sorted(node.attribute, key=lambda item: item.name):
             put(attribute.name, attribute.SerializeToString(deterministic=True))
     put(len(graph.initializer))

@@ -26,7 +26,7 @@ KEY_GRAPH: Final = "credible.graph_digest"
 Parameters = Mapping[str, npt.NDArray[np.int64]]
 
 
-class Header(Message):
+class Header(Message, frozen=True):
     """Canonical header; it travels in the file's metadata and is hashed with the parameters.
 
     Attributes:

@@ -48,7 +48,7 @@ class Range:
         return max(abs(self.low), abs(self.high))
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     pass
 
 
@@ -78,7 +78,7 @@ class Prover:
         try:
             result = rule(self, arguments, attributes, tuple(node.input))
             self._bound(result)
-        except _Refusal as error:
+        except _RefusalError as error:
             raise ArtifactRefusedError(f"node {node.name} ({node.op_type}): {error}") from error
         self.ranges[node.output[0]] = Range(
             result.dtype, result.dims, result.low, result.high, None, (node.op_type, tuple(node.input))
@@ -90,28 +90,28 @@ class Prover:
             size *= 1 if dimension is None else dimension
         self._elements += size
         if self._elements > MAX_ELEMENTS:
-            raise _Refusal(f"more than {MAX_ELEMENTS} intermediate elements a round")
+            raise _RefusalError(f"more than {MAX_ELEMENTS} intermediate elements a round")
         if result.dtype == DOUBLE:
             self.exact(result.magnitude)
-        elif result.dtype == INT64 and not (INT64_MIN <= result.low and result.high <= INT64_MAX):
-            raise _Refusal(f"int64 may overflow: {result.low} to {result.high}")
+        elif result.dtype == INT64 and not (result.low >= INT64_MIN and result.high <= INT64_MAX):
+            raise _RefusalError(f"int64 may overflow: {result.low} to {result.high}")
 
     def exact(self, magnitude: int) -> None:
         """Note a float64 magnitude; refuse it above 2^53."""
         self.largest = max(self.largest, magnitude)
         if magnitude > EXACT_LIMIT:
-            raise _Refusal(f"a float64 may reach 2^{magnitude.bit_length()}, exact only to 2^53")
+            raise _RefusalError(f"a float64 may reach 2^{magnitude.bit_length()}, exact only to 2^53")
 
     def work(self, multiply_adds: int) -> None:
         """Count multiply-adds of one round."""
         self._multiply_adds += multiply_adds
         if self._multiply_adds > MAX_MULTIPLY_ADDS:
-            raise _Refusal(f"more than {MAX_MULTIPLY_ADDS} multiply-adds a round")
+            raise _RefusalError(f"more than {MAX_MULTIPLY_ADDS} multiply-adds a round")
 
 
 def _need(condition: bool, text: str) -> None:
     if not condition:
-        raise _Refusal(text)
+        raise _RefusalError(text)
 
 
 def _broadcast(*shapes: Dims) -> Dims:
@@ -137,7 +137,9 @@ def _same_type(arguments: list[Range], *allowed: str) -> str:
 
 
 def _axes(argument: Range, rank: int) -> list[int]:
-    _need(argument.constant is not None and argument.dtype == INT64 and len(argument.dims) == 1, "axes must be constant")
+    _need(
+        argument.constant is not None and argument.dtype == INT64 and len(argument.dims) == 1, "axes must be constant"
+    )
     axes = [int(axis) for axis in np.asarray(argument.constant)]
     _need(all(0 <= axis < rank for axis in axes) and len(set(axes)) == len(axes), f"axes {axes} for rank {rank}")
     return axes
@@ -189,13 +191,15 @@ def _where(prover: Prover, a: list[Range], attributes: dict[str, int], names: tu
             else:
                 low[left] = max(low[left], bound.low + 1)
     # a branch whose refined interval is empty is never taken; keeping it unrefined is still sound
-    parts = [(low[n], high[n]) if low[n] <= high[n] else (r.low, r.high) for n, r in zip(names[1:], (yes, no), strict=True)]
+    parts = [
+        (low[n], high[n]) if low[n] <= high[n] else (r.low, r.high) for n, r in zip(names[1:], (yes, no), strict=True)
+    ]
     dims = _broadcast(condition.dims, yes.dims, no.dims)
     return Range(dtype, dims, min(part[0] for part in parts), max(part[1] for part in parts))
 
 
 def _cast(prover: Prover, a: list[Range], attributes: dict[str, int], names: tuple[str, ...]) -> Range:
-    target = _CASTS.get(attributes.get("to", -1))
+    target = {int(kind): name for kind, name in _CASTS.items()}.get(attributes.get("to", -1))
     _need(target is not None and target != a[0].dtype and target != BOOL, f"cast to type {attributes.get('to')}")
     if a[0].dtype != BOOL:
         prover.exact(a[0].magnitude)
@@ -206,7 +210,7 @@ def _matmul(prover: Prover, a: list[Range], attributes: dict[str, int], names: t
     dtype = _same_type(a, INT64, DOUBLE)
     left, matrix = a[0], a[1].constant
     if matrix is None:
-        raise _Refusal("the right factor must be constant")
+        raise _RefusalError("the right factor must be constant")
     _need(matrix.ndim == 2 and len(left.dims) >= 2 and left.dims[-1] == matrix.shape[0], "shapes do not multiply")
     exact = matrix.astype(np.int64).astype(object)
     positive = np.maximum(exact, 0).sum(axis=0)
@@ -235,7 +239,9 @@ def _argmax(prover: Prover, a: list[Range], attributes: dict[str, int], names: t
     return Range(INT64, a[0].dims[:axis] + a[0].dims[axis + 1 :], 0, int(size or 1) - 1)
 
 
-def _reduce(prover: Prover, a: list[Range], attributes: dict[str, int], names: tuple[str, ...], *, total: bool) -> Range:
+def _reduce(
+    prover: Prover, a: list[Range], attributes: dict[str, int], names: tuple[str, ...], *, total: bool
+) -> Range:
     _same_type(a[:1], DOUBLE)  # the int64 forms are wrong in released runtimes
     axes = _axes(a[1], len(a[0].dims))
     _need(bool(axes) and 0 not in axes, f"axes {axes}: the batch is never reduced")
@@ -265,7 +271,7 @@ def _gather(prover: Prover, a: list[Range], attributes: dict[str, int], names: t
     _need(indices.dtype == INT64 and 0 <= axis < len(data.dims), "indices and axis")
     size = data.dims[axis]
     _need(size is not None, "the batch is never indexed")
-    _need(0 <= indices.low and indices.high < (size or 0), f"index {indices.low} to {indices.high} of {size}")
+    _need(indices.low >= 0 and indices.high < (size or 0), f"index {indices.low} to {indices.high} of {size}")
     dims = data.dims[:axis] + indices.dims + data.dims[axis + 1 :]
     _need(None not in dims[1:], "the batch is not in front")
     return Range(data.dtype, dims, data.low, data.high)
@@ -294,7 +300,9 @@ def _unsqueeze(prover: Prover, a: list[Range], attributes: dict[str, int], names
 def _squeeze(prover: Prover, a: list[Range], attributes: dict[str, int], names: tuple[str, ...]) -> Range:
     axes = _axes(a[1], len(a[0].dims))
     _need(all(a[0].dims[axis] == 1 for axis in axes), f"axes {axes} of shape {a[0].dims}")
-    return Range(a[0].dtype, tuple(size for axis, size in enumerate(a[0].dims) if axis not in axes), a[0].low, a[0].high)
+    return Range(
+        a[0].dtype, tuple(size for axis, size in enumerate(a[0].dims) if axis not in axes), a[0].low, a[0].high
+    )
 
 
 _RULES: Final[dict[str, Callable[..., Range]]] = {

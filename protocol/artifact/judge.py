@@ -29,9 +29,7 @@ class _Tensor:
         return self.flat[position]
 
 
-def evaluate(
-    model: onnx.ModelProto, inputs: dict[str, list[Any]]
-) -> dict[str, list[Any]]:
+def evaluate(model: onnx.ModelProto, inputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Run one batch of rounds through a checked model.
 
     Args:

@@ -7,7 +7,7 @@ from protocol.encoding import MAX_INTEGER, Message
 from protocol.errors import ArtifactRefusedError
 
 
-class RoundInput(Message):
+class RoundInput(Message, frozen=True):
     """What the artifact is run on.
 
     Attributes:
@@ -21,7 +21,7 @@ class RoundInput(Message):
     context: list[int]
 
 
-class RoundOutput(Message):
+class RoundOutput(Message, frozen=True):
     """What the artifact returns: shares in 2^-share_bits of an item, payments in fine units."""
 
     allocation: list[list[int]]
@@ -57,4 +57,6 @@ def check_output(header: Header, item: RoundInput, output: RoundOutput) -> None:
         clamped = [min(max(bid, 0), header.bid_max) for bid in bids]
         worth = sum(share * bid for share, bid in zip(row, clamped, strict=True))
         if not 0 <= payment <= worth:
-            raise ArtifactRefusedError(f"the artifact charges seat {seat} {payment}, its bid is worth {worth} (spec 3.14)")
+            raise ArtifactRefusedError(
+                f"the artifact charges seat {seat} {payment}, its bid is worth {worth} (spec 3.14)"
+            )

@@ -29,7 +29,9 @@ _ROWS: Final = [[2**30 + 1, -(2**30), 2**29 - 1], [1, 2, 3]]
 
 
 def _product(rows: list[list[int]], matrix: list[list[int]]) -> list[list[int]]:
-    return [[sum(a * b for a, b in zip(row, column, strict=True)) for column in zip(*matrix, strict=True)] for row in rows]
+    return [
+        [sum(a * b for a, b in zip(row, column, strict=True)) for column in zip(*matrix, strict=True)] for row in rows
+    ]
 
 
 # (operator, attributes, inputs as (type, values), expected type, expected values)
@@ -44,19 +46,44 @@ VECTORS: Final[list[tuple[str, dict[str, int], list[tuple[str, Any]], str, Any]]
     ("Add", {}, [("f", [_E - 1, -_E, 5]), ("f", [1, 1, -7])], "f", [_E, 1 - _E, -2]),
     ("Sub", {}, [("i", _A), ("i", _B)], "i", [a - b for a, b in zip(_A, _B, strict=True)]),
     ("Sub", {}, [("f", [_E - 1, -_E, 5]), ("f", [-1, -1, 7])], "f", [_E, 1 - _E, -2]),
-    ("Mul", {}, [("i", [2**31 - 1, -(2**31), 3037000499]), ("i", [2**31 - 1, 2**31, 3037000499])], "i",
-     [(2**31 - 1) ** 2, -(2**62), 3037000499**2]),
-    ("Mul", {}, [("f", [2**26 + 1, -(2**26), 94906265]), ("f", [2**26 - 1, 2**27, 94906265])], "f",
-     [2**52 - 1, -_E, 94906265**2]),
+    (
+        "Mul",
+        {},
+        [("i", [2**31 - 1, -(2**31), 3037000499]), ("i", [2**31 - 1, 2**31, 3037000499])],
+        "i",
+        [(2**31 - 1) ** 2, -(2**62), 3037000499**2],
+    ),
+    (
+        "Mul",
+        {},
+        [("f", [2**26 + 1, -(2**26), 94906265]), ("f", [2**26 - 1, 2**27, 94906265])],
+        "f",
+        [2**52 - 1, -_E, 94906265**2],
+    ),
     ("Div", {}, [("i", [_N, 7, -7, _E + 1, 0]), ("i", [3, 2, 2, 7, 5])], "i", [_N // 3, 3, -3, (_E + 1) // 7, 0]),
     ("MatMul", {}, [("i", _ROWS), ("i", _MATRIX)], "i", _product(_ROWS, _MATRIX)),
     ("MatMul", {}, [("f", _ROWS), ("f", _MATRIX)], "f", _product(_ROWS, _MATRIX)),
-    ("ArgMax", {"axis": 1, "keepdims": 0, "select_last_index": 0}, [("f", [[1, _E, _E], [5, 5, 5], [-_E, 1 - _E, -_E]])],
-     "i", [1, 0, 1]),
-    ("ReduceMax", {"keepdims": 1, "noop_with_empty_axes": 0}, [("f", [[_E - 1, _E, 3], [-_E, 1 - _E, -_E]]), ("i", [1])],
-     "f", [[_E], [1 - _E]]),
-    ("ReduceSum", {"keepdims": 1, "noop_with_empty_axes": 0}, [("f", [[2**52, 2**52 - 3, 1], [-_E, _E, -1]]), ("i", [1])],
-     "f", [[_E - 2], [-1]]),
+    (
+        "ArgMax",
+        {"axis": 1, "keepdims": 0, "select_last_index": 0},
+        [("f", [[1, _E, _E], [5, 5, 5], [-_E, 1 - _E, -_E]])],
+        "i",
+        [1, 0, 1],
+    ),
+    (
+        "ReduceMax",
+        {"keepdims": 1, "noop_with_empty_axes": 0},
+        [("f", [[_E - 1, _E, 3], [-_E, 1 - _E, -_E]]), ("i", [1])],
+        "f",
+        [[_E], [1 - _E]],
+    ),
+    (
+        "ReduceSum",
+        {"keepdims": 1, "noop_with_empty_axes": 0},
+        [("f", [[2**52, 2**52 - 3, 1], [-_E, _E, -1]]), ("i", [1])],
+        "f",
+        [[_E - 2], [-1]],
+    ),
     ("Cast", {"to": TensorProto.DOUBLE}, [("i", [_E, -_E, _E - 1, 0])], "f", [_E, -_E, _E - 1, 0]),
     ("Cast", {"to": TensorProto.INT64}, [("f", [_E, -_E, _E - 1, 0])], "i", [_E, -_E, _E - 1, 0]),
     ("Cast", {"to": TensorProto.DOUBLE}, [("b", [True, False])], "f", [1, 0]),
@@ -86,7 +113,7 @@ def run_vector(index: int) -> npt.NDArray[np.generic]:
     """Run one vector through the installed runtime and return its answer."""
     kind, attributes, inputs, result, _ = VECTORS[index]
     arrays = {f"x{i}": np.array(values, dtype=_NUMPY[dtype]) for i, (dtype, values) in enumerate(inputs)}
-    node = helper.make_node(kind, list(arrays), ["y"], name="n", **attributes)
+    node = helper.make_node(kind, list(arrays), ["y"], name="n", **dict[str, Any](attributes))
     infos = [
         helper.make_tensor_value_info(name, _ONNX[dtype], array.shape)
         for (name, array), (dtype, _) in zip(arrays.items(), inputs, strict=True)

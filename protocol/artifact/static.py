@@ -29,7 +29,11 @@ from protocol.artifact.interval import INT64, INT64_MAX, INT64_MIN, OPERATORS, P
 from protocol.errors import ArtifactRefusedError, LimitError, MalformedError
 
 MAX_NODES: Final = 2_000
-_DTYPES: Final = {TensorProto.INT64: np.dtype("<i8"), TensorProto.DOUBLE: np.dtype("<f8"), TensorProto.BOOL: np.dtype("?")}
+_DTYPES: Final[dict[int, np.dtype[np.generic]]] = {
+    TensorProto.INT64: np.dtype("<i8"),
+    TensorProto.DOUBLE: np.dtype("<f8"),
+    TensorProto.BOOL: np.dtype("?"),
+}
 _INPUTS: Final = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Less", "Greater", "Equal", "MatMul", "Gather"), 2),
     **dict.fromkeys(("ReduceMax", "ReduceSum", "Unsqueeze", "Squeeze"), 2),

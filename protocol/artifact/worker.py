@@ -6,7 +6,6 @@ import ctypes
 import os
 import resource
 import struct
-import sys
 from typing import BinaryIO, Final
 
 import msgspec
@@ -148,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

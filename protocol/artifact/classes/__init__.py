@@ -19,7 +19,9 @@ REGISTRY: Final[dict[str, MechanismClass]] = {
 def mechanism_class(name: str) -> MechanismClass:
     """Return a registered class; raise ArtifactRefusedError for an unknown name."""
     if name not in REGISTRY:
-        raise ArtifactRefusedError(f"mechanism class {name!r} is not known, wanted one of {', '.join(sorted(REGISTRY))}")
+        raise ArtifactRefusedError(
+            f"mechanism class {name!r} is not known, wanted one of {', '.join(sorted(REGISTRY))}"
+        )
     return REGISTRY[name]
 
 

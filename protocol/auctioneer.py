@@ -1,0 +1,372 @@
+"""The auctioneer: message in, messages out (spec 6). Honest; attacks override `claim` and live in the simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from protocol import messages as m
+from protocol.artifact import RoundInput, RoundOutput
+from protocol.commitment import Opening, seal_info, unseal_opening, verify_opening
+from protocol.encoding import Message, bytes_from_hex, hash_of, pae
+from protocol.errors import BindingError, MalformedError, SignatureError, VerificationError
+from protocol.keys import SigningKey, derive, derive_seal_key, seal
+from protocol.log.note import Note, NoteSignature, cosignature_times
+from protocol.log.policy import Policy
+from protocol.log.writer import LogWriter
+from protocol.manifest import Manifest
+from protocol.outcomes import build_matrix, hide, round_input, rows_of
+from protocol.randomness.chains import Chain
+from protocol.randomness.lottery import UNSOLD, draw_winners, lottery_seed
+from protocol.session import Cosigned, Session, encode_mask
+
+
+class Runner(Protocol):
+    """What executes an artifact: `artifact.Sandbox` for foreign files, `artifact.engine.Engine` in process."""
+
+    def run(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
+        """Run rounds in the runtime."""
+        ...
+
+    def judge(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
+        """Evaluate rounds in the pure-Python judge (spec 7.6)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuctioneerKeys:
+    """The auctioneer's keys, all derived from 32 secret bytes (spec 2.10).
+
+    Attributes:
+        master: 32 random bytes.
+        name: Name of its keys; the log's origin is `NAME/log`.
+    """
+
+    master: bytes = field(repr=False)
+    name: str
+
+    def signing(self) -> SigningKey:
+        """Return the key that signs statements."""
+        return SigningKey(f"{self.name}/auctioneer", self._secret("auctioneer"))
+
+    def log(self) -> SigningKey:
+        """Return the key that signs checkpoints."""
+        return SigningKey(f"{self.name}/log", self._secret("log"))
+
+    def seal(self, epoch: int) -> X25519PrivateKey:
+        """Return the X25519 key of an epoch."""
+        return derive_seal_key(self._secret(f"seal-{epoch}"))
+
+    def lottery(self, rounds: int) -> Chain:
+        """Return the chain of lottery links."""
+        return Chain(self.signing().party, self._secret("lottery"), rounds)
+
+    def audit(self, epochs: int) -> Chain:
+        """Return the chain of audit contributions."""
+        return Chain(self.signing().party, self._secret("audit"), epochs)
+
+    def nonce(self, session: str, round_index: int, seat: int) -> bytes:
+        """Return the nonce of a row, or of the matrix (seat -1)."""
+        return derive(self.master, pae("row-nonce", {"round": round_index, "seat": seat, "session": session}))
+
+    def _secret(self, role: str) -> bytes:
+        return derive(self.master, pae("key", {"role": role}))
+
+
+class RefusedError(VerificationError):
+    """The auctioneer gives no receipt: the statement breaks a rule and is not logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """What one bidder receives after a round."""
+
+    party: str
+    data: bytes
+
+
+class Auctioneer:
+    """The auctioneer's state machine; it runs the log too (spec 1.2).
+
+    Args:
+        keys: Its secrets.
+        manifest: The rules; its heads and keys must be those of `keys`.
+        policy: The witness policy that the manifest pins.
+        runner: Executes the artifact.
+        entries: Log of an earlier run, to go on with.
+        cosigned: Cosigned checkpoints of that run.
+    """
+
+    def __init__(
+        self,
+        keys: AuctioneerKeys,
+        manifest: Manifest,
+        policy: Policy,
+        runner: Runner,
+        entries: Sequence[bytes] = (),
+        cosigned: Sequence[Cosigned] = (),
+    ) -> None:
+        self._keys = keys
+        self._sign = keys.signing()
+        self._lottery = keys.lottery(manifest.rounds)
+        self._audit = keys.audit(manifest.epochs)
+        self._runner = runner
+        self.policy = policy
+        self.manifest = manifest
+        self.matrices: dict[int, m.MatrixBody] = {}  # private, kept for the audit (spec 6.6)
+        wanted = (str(self._sign.verifier), str(keys.log().verifier), self._lottery.head, self._audit.head)
+        if wanted != (manifest.auctioneer, manifest.log, manifest.lottery_head, manifest.audit_head):
+            raise ValueError("the manifest names other keys or chain heads than the auctioneer holds")
+        self.log = LogWriter(keys.log(), entries)
+        if not entries:
+            self.log.append(m.sign_statement(manifest, self._sign))
+        self.session = Session(self.log.entries[0])
+        self.session.add_cosigned(cosigned)
+        for index, entry in enumerate(self.log.entries[1:], 1):
+            self.session.apply(index, entry)
+
+    # --- log ---------------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Note:
+        """Return the signed checkpoint to put before the witnesses."""
+        return self.log.checkpoint()
+
+    def cosigned(self, note: Note, signatures: Sequence[NoteSignature]) -> Note:
+        """Add cosignatures to a checkpoint; if they meet the quorum, deadlines are judged by it (spec 3.8)."""
+        full = Note(note.text, (*note.signatures, *signatures))
+        time = self.policy.quorum_time(cosignature_times(full, tuple(self.policy.witnesses.values())))
+        if time is not None:
+            size = self.log.tree.size
+            self.session.add_cosigned([Cosigned(size, self.log.tree.root(size).hex(), time)])
+        return full
+
+    def _put(self, body: Message) -> int:
+        entry = m.sign_statement(body, self._sign)
+        index = self.log.append(entry)
+        self.session.apply(index, entry)
+        return index
+
+    def publish(self, entry: bytes) -> int:
+        """Append a statement of an auditor or the arbiter."""
+        index = self.log.append(entry)
+        self.session.apply(index, entry)
+        return index
+
+    # --- bidders' statements -----------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, time: int) -> bytes:
+        """Take a bidder's statement into the log and return the signed receipt (spec 3.6).
+
+        Raises:
+            RefusedError: If a rule makes the statement void of effect; it is not logged.
+            MalformedError: If the bytes are no statement.
+        """
+        statement = m.Statement.decode(data)
+        body = statement.body
+        session = self.session
+        before = len(session.findings)
+        index = self.log.tree.size
+        if not session.apply(index, data):
+            problem = "; ".join(finding.text for finding in session.findings[before:])
+            del session.findings[before:]
+            session.counts["without effect"] -= not problem
+            session.next_index = index
+            raise RefusedError(
+                f"{statement.name} has no effect and is not logged: {problem or 'late, repeated or void'}"
+            )
+        self.log.append(data)
+        round_index = getattr(body, "round", 0)
+        deadline = self.manifest.round_time(round_index, self.manifest.offsets.opening)
+        receipt = m.Receipt(
+            session=session.id,
+            round=round_index,
+            bidder=statement.signer,
+            statement=statement.identity,
+            received_at=time,
+            appear_by=max(deadline, time),
+        )
+        return m.sign_statement(receipt, self._sign)
+
+    # --- flow --------------------------------------------------------------------------------------------------------
+
+    def close_registration(self) -> None:
+        """Fix the seats at the last cosigned checkpoint (spec 6.3)."""
+        fixed = self._last(None)
+        seats, root = m.hash_list(self.session.seats, ordered=True)
+        self._put(
+            m.RegistrationClose(
+                session=self.session.id,
+                size=fixed.size,
+                root=fixed.root,
+                seats_count=len(self.session.seats),
+                seats_root=root,
+                seats=seats,
+            )
+        )
+
+    def announce(self, round_index: int, values: list[int], label: str = "") -> None:
+        """Publish a round's public context before any bid (spec 6.4, R1)."""
+        self._put(m.Context(session=self.session.id, round=round_index, values=values, label=label))
+
+    def close(self, round_index: int) -> None:
+        """Fix the bids of a round at the last checkpoint cosigned by the deadline (spec 3.8)."""
+        fixed = self._last(self.session.deadline(round_index, "close"))
+        bids = self.session.round(round_index).bids.values()
+        coms = [bid.com for bid in bids if bid.index < fixed.size]
+        listed, root = m.hash_list(coms, ordered=False)
+        self._put(
+            m.Close(
+                session=self.session.id,
+                round=round_index,
+                size=fixed.size,
+                root=fixed.root,
+                coms_count=len(coms),
+                coms_root=root,
+                coms=listed,
+            )
+        )
+
+    def settle(self, round_index: int) -> list[SealedRow]:
+        """Open, void, execute, draw and publish the outcome of a round; return the sealed rows (spec 6.4, R5 to R7)."""
+        session, manifest = self.session, self.manifest
+        fixed = self._last(session.deadline(round_index, "opening"))
+        opened = session.opened(round_index, fixed.size)
+        bids: dict[str, list[int]] = {}
+        for party in session.committed(round_index):
+            reason = m.NO_OPENING
+            if party in opened:
+                reason, row = self._open(round_index, party, opened[party])
+                if row is not None:
+                    bids[party] = row
+                    continue
+            self._put(m.Void(session=session.id, round=round_index, bidder=party, reason=reason))
+        mask = session.mask(round_index, fixed.size)
+        links = {party: opened[party].link for party, bit in zip(session.seats, mask, strict=True) if bit}
+        item = round_input(session, round_index, mask, bids)
+        output = self._runner.run([item])[0]
+        links[self._sign.party] = self._lottery.link(round_index)
+        seed = lottery_seed(session.id, round_index, self._close(round_index).root, links)
+        output, won = self.claim(round_index, item, output, seed)
+        matrix = build_matrix(manifest, round_index, mask, item.bids, output, won)
+        self.matrices[round_index] = matrix
+        rows = rows_of(matrix)
+        nonces = [self._keys.nonce(session.id, round_index, row.seat) for row in rows]
+        index = self._put(
+            m.Outcome(
+                session=session.id,
+                round=round_index,
+                close=hash_of("close", self._close(round_index)).hex(),
+                mech=manifest.mech,
+                mask=encode_mask(mask),
+                link=self._lottery.link(round_index),
+                size=fixed.size,
+                root=fixed.root,
+                rows=[hide("row", row, nonce) for row, nonce in zip(rows, nonces, strict=True)],
+                matrix=hide("matrix", matrix, self._keys.nonce(session.id, round_index, -1)),
+            )
+        )
+        return [self._seal_row(index, row, nonce) for row, nonce in zip(rows, nonces, strict=True)]
+
+    def claim(
+        self, round_index: int, item: RoundInput, output: RoundOutput, seed: bytes
+    ) -> tuple[RoundOutput, list[int]]:
+        """Return the result to publish: the artifact's output and the drawn winners. Deviations override this.
+
+        Args:
+            round_index: Round, from 0.
+            item: What the artifact was run on.
+            output: What it returned.
+            seed: The round's lottery seed.
+        """
+        if self.manifest.draw == "recorded":
+            return output, [UNSOLD] * len(self.manifest.items)
+        return output, draw_winners(output.allocation, seed, self.manifest.share_bits, self.manifest.draw)
+
+    def contribute(self, epoch: int) -> None:
+        """Reveal the audit link of an epoch, and the sealing key of the next (spec 5.2)."""
+        more = epoch + 1 < self.manifest.epochs
+        key = self._keys.seal(epoch + 1).public_key().public_bytes_raw().hex() if more else msgspec.UNSET
+        self._put(
+            m.Contribution(
+                session=self.session.id,
+                epoch=epoch,
+                party=self._sign.party,
+                link=self._audit.link(epoch),
+                seal_key=key,
+            )
+        )
+
+    def respond(self, epoch: int) -> None:
+        """Disclose every drawn round of an epoch completely (spec 6.6, E3; 7.4)."""
+        for round_index in self.session.drawn(epoch) or ():
+            self._put(self.disclose(round_index))
+
+    def disclose(self, round_index: int) -> m.Response:
+        """Return the response for one round: openings in clear, the matrix and all nonces."""
+        session = self.session
+        outcome = session.round(round_index).outcome
+        if outcome is None:
+            raise ValueError(f"round {round_index} has no outcome yet")
+        openings = []
+        for party, sealed in session.opened(round_index, outcome.size).items():
+            if session.round(round_index).voids.get(party) not in (m.UNREADABLE, m.UNMATCHED):
+                opening = self._unseal(round_index, party, sealed)
+                openings.append(m.OpenedBid(body=opening.body, nonce=opening.nonce.hex()))
+        matrix = self.matrices[round_index]
+        return m.Response(
+            session=session.id,
+            epoch=self.manifest.epoch_of(round_index),
+            round=round_index,
+            openings=openings,
+            matrix=matrix,
+            matrix_nonce=self._keys.nonce(session.id, round_index, -1).hex(),
+            row_nonces=[self._keys.nonce(session.id, round_index, seat).hex() for seat in matrix.seats],
+        )
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _last(self, deadline: int | None) -> Cosigned:
+        fixed = self.session.last_cosigned(deadline)
+        if fixed is None:
+            raise ValueError("no checkpoint has met the witness quorum yet")
+        return fixed
+
+    def _close(self, round_index: int) -> m.Close:
+        close = self.session.round(round_index).close
+        if close is None:
+            raise ValueError(f"round {round_index} is not closed yet")
+        return close
+
+    def _unseal(self, round_index: int, party: str, statement: m.OpeningStatement) -> Opening:
+        info = seal_info(self.session.id, round_index, party, self._sign.party, statement.com)
+        key = self._keys.seal(self.manifest.epoch_of(round_index))
+        return unseal_opening(bytes_from_hex(statement.ct, "sealed opening"), key, info)
+
+    def _open(self, round_index: int, party: str, statement: m.OpeningStatement) -> tuple[str, list[int] | None]:
+        try:
+            opening = self._unseal(round_index, party, statement)
+        except (SignatureError, MalformedError):
+            return m.UNREADABLE, None
+        try:
+            verify_opening(opening, bytes.fromhex(statement.com), self.session.expected_body(round_index, party))
+        except BindingError:
+            return m.UNMATCHED, None
+        return m.OUTSIDE_SUPPORT, self.manifest.support(opening.body.bids)
+
+    def _seal_row(self, index: int, row: m.RowBody, nonce: bytes) -> SealedRow:
+        party = self.session.seats[row.seat]
+        message = m.Row(session=self.session.id, round=row.round, outcome=index, row=row, nonce=nonce.hex())
+        data = m.sign_statement(message, self._sign)
+        ephemeral = derive_seal_key(derive(nonce, pae("seal-key", {})))
+        info = row_info(self.session.id, row.round, self._sign.party, party)
+        return SealedRow(party, seal(data, self.session.bidders[party].seal_key, info, ephemeral))
+
+
+def row_info(session: str, round_index: int, sender: str, recipient: str) -> bytes:
+    """Return what a sealed row is bound to (spec 2.9)."""
+    fields = {"purpose": "row", "recipient": recipient, "round": round_index, "sender": sender}
+    return pae("seal", {**fields, "session": session})

@@ -1,0 +1,69 @@
+"""Writing evidence bundles: one epoch of a public log, self-contained (spec 8.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protocol import messages as m
+from protocol.errors import InconclusiveError
+from protocol.log.note import Note
+from protocol.log.tiles import CHECKPOINT, ProofFile
+from protocol.log.tree import Tree, leaf_hash
+from protocol.storage.files import read_file, write_file
+from protocol.verify import (
+    ARTIFACT_FILE,
+    CHECKPOINTS,
+    ENTRIES,
+    MANIFEST_FILE,
+    MAX_ARTIFACT,
+    POLICY_FILE,
+    PROOFS,
+    load_public,
+)
+
+
+def write_bundle(public: Path, epoch: int, folder: Path) -> int:
+    """Write the evidence of an epoch to a new folder and return the number of its entries.
+
+    Args:
+        public: Public folder of the session.
+        epoch: Epoch whose verdict is logged.
+        folder: Where; made new.
+
+    Raises:
+        FileExistsError: If the folder exists.
+        InconclusiveError: If the log holds no verdict on the epoch.
+    """
+    loaded = load_public(public, None)
+    own = loaded.session.auctioneer.party
+    bodies = [m.Statement.decode(entry).body for _, entry in loaded.entries]
+    setup_end = next((i for i, body in enumerate(bodies) if isinstance(body, m.RegistrationClose)), -1) + 1
+    last = next((i for i, b in enumerate(bodies) if isinstance(b, m.VerdictStatement) and b.epoch == epoch), None)
+    first = setup_end
+    if epoch:
+        first = next(
+            (
+                i
+                for i, b in enumerate(bodies)
+                if isinstance(b, m.Contribution) and (b.epoch, b.party) == (epoch - 1, own)
+            ),
+            -1,
+        )
+    if last is None or first < 0 or not setup_end:
+        raise InconclusiveError(f"the log holds no verdict on epoch {epoch}")
+    folder.mkdir(parents=True)
+    tree = Tree(leaf_hash(entry) for _, entry in loaded.entries)
+    head = Note.decode(read_file(public / CHECKPOINT, MAX_ARTIFACT))
+    indices = [*range(setup_end), *range(first, last + 1)]
+    for index in indices:
+        write_file(folder / ENTRIES / f"{index}.json", loaded.entries[index][1], durable=False)
+        proof = ProofFile(index, tuple(tree.inclusion(index)), head)
+        write_file(folder / PROOFS / f"{index}.tlog-proof", proof.encode(), durable=False)
+    sizes = {c.size for c, _ in loaded.checkpoints if c.size <= setup_end or first < c.size} | {tree.size}
+    for size in sorted(sizes):
+        source = public / CHECKPOINTS / str(size)
+        data = head.encode() if size == tree.size else read_file(source, MAX_ARTIFACT)
+        write_file(folder / CHECKPOINTS / str(size), data, durable=False)
+    for name in (MANIFEST_FILE, POLICY_FILE, ARTIFACT_FILE):
+        write_file(folder / name, read_file(public / name, MAX_ARTIFACT), durable=True)
+    return len(indices)

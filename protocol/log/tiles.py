@@ -1,0 +1,175 @@
+"""The public log as a directory of static tiles (C2SP tlog-tiles; spec 4.10, 4.16), and `.tlog-proof` files (4.11)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protocol.encoding import HASH_SIZE
+from protocol.errors import InconclusiveError, LimitError, MalformedError, RootMismatchError
+from protocol.keys import decode_base64
+from protocol.log.note import MAX_NOTE, Note
+from protocol.log.tree import MAX_PROOF, Tree, leaf_hash, verify_inclusion
+from protocol.storage.files import read_file, write_file
+
+TILE: Final = 256  # hashes or entries of a full tile
+MAX_ENTRY: Final = 65_535  # spec 12, bytes: entries have a uint16 length
+CHECKPOINT: Final = "checkpoint"
+PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
+_PATH: Final = re.compile(r"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])(?:/x[0-9]{3})*/[0-9]{3}(?:\.p/[1-9][0-9]{0,2})?\Z")
+
+
+def tile_path(level: str, index: int, width: int = TILE) -> str:
+    """Return the path of a tile: `tile/L/N` or `tile/L/N.p/W`, N in groups of three digits."""
+    groups = [f"{index % 1000:03d}"]
+    while index := index // 1000:
+        groups.append(f"x{index % 1000:03d}")
+    path = f"tile/{level}/" + "/".join(reversed(groups))
+    return path if width == TILE else f"{path}.p/{width}"
+
+
+def is_tile_path(path: str) -> bool:
+    """Whether a path has the form of a tile's."""
+    return _PATH.match(path) is not None
+
+
+def encode_bundle(entries: Sequence[bytes]) -> bytes:
+    """Return an entry tile: each entry behind its uint16 length."""
+    for entry in entries:
+        if len(entry) > MAX_ENTRY:
+            raise LimitError("log entry in bytes", len(entry), MAX_ENTRY)
+    return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+
+
+def decode_bundle(data: bytes, count: int, name: str) -> list[bytes]:
+    """Parse an entry tile of exactly `count` entries; raise MalformedError for anything else."""
+    entries: list[bytes] = []
+    position = 0
+    while position < len(data):
+        length = int.from_bytes(data[position : position + 2], "big")
+        entry = data[position + 2 : position + 2 + length]
+        if position + 2 > len(data) or len(entry) != length:
+            raise MalformedError(f"{name}: torn entry {len(entries)} (spec 4.10)")
+        entries.append(entry)
+        position += 2 + length
+    if len(entries) != count:
+        raise MalformedError(f"{name}: {len(entries)} entries, wanted {count} (spec 4.10)")
+    return entries
+
+
+def expected_tiles(size: int) -> list[tuple[str, int, int, int]]:
+    """Return (level, height above the leaves, tile index, width) of all tiles of a tree; level "entries" included."""
+    tiles = []
+    height, count, level = 0, size, 0
+    while count:
+        for index in range((count + TILE - 1) // TILE):
+            width = min(TILE, count - index * TILE)
+            tiles.append((str(level), height, index, width))
+            if level == 0:
+                tiles.append(("entries", 0, index, width))
+        height, count, level = height + 8, count >> 8, level + 1
+    return tiles
+
+
+class TileDirectory:
+    """Writes a log's tiles; the vault holds the truth, so the directory can always be written again (spec 4.16)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._written = 0  # entries whose tiles are on disk
+
+    def write(self, tree: Tree, entries: Sequence[bytes], checkpoint: Note, *, durable: bool) -> None:
+        """Bring the tiles up to the tree's size, then the checkpoint (hardening 4.2: tiles first)."""
+        for level, height, index, width in expected_tiles(tree.size):
+            first_leaf, last_leaf = (index * TILE) << height, ((index * TILE + width) << height)
+            if last_leaf <= self._written and width == TILE:
+                continue
+            path = self.root / tile_path(level, index, width)
+            if level == "entries":
+                data = encode_bundle(entries[first_leaf:last_leaf])
+            else:
+                data = b"".join(tree.level(height)[index * TILE : index * TILE + width])
+            write_file(path, data, durable=durable)
+            partial = self.root / (tile_path(level, index) + ".p")
+            if partial.is_dir():
+                for old in partial.iterdir():
+                    if width == TILE or int(old.name) < width:
+                        old.unlink()
+                if width == TILE:
+                    partial.rmdir()
+        write_file(self.root / CHECKPOINT, checkpoint.encode(), durable=durable)
+        self._written = tree.size
+
+
+def read_entries(root: Path, size: int) -> tuple[list[bytes], Tree]:
+    """Read all entries of a log of `size` entries and check every tile against the tree over them.
+
+    Raises:
+        InconclusiveError: If a tile is missing; the text names it (spec 8.6).
+        MalformedError: If a tile is torn or has another number of entries.
+        RootMismatchError: If a hash tile differs from the tree that the entries make.
+    """
+    entries: list[bytes] = []
+    for index in range((size + TILE - 1) // TILE):
+        width = min(TILE, size - index * TILE)
+        name = tile_path("entries", index, width)
+        entries += decode_bundle(_read_tile(root, name, TILE * (MAX_ENTRY + 2)), width, name)
+    tree = Tree(leaf_hash(entry) for entry in entries)
+    for level, height, index, width in expected_tiles(size):
+        if level != "entries":
+            data = _read_tile(root, tile_path(level, index, width), TILE * HASH_SIZE)
+            wanted = tree.level(height)[index * TILE : index * TILE + width]
+            if data != b"".join(wanted):
+                raise RootMismatchError(data[:HASH_SIZE], wanted[0])
+    return entries, tree
+
+
+def _read_tile(root: Path, name: str, limit: int) -> bytes:
+    try:
+        return read_file(root / name, limit)
+    except FileNotFoundError as error:
+        raise InconclusiveError(f"{name} is missing (spec 8.6)") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ProofFile:
+    """A self-contained inclusion proof: index, path and signed checkpoint (spec 4.11)."""
+
+    index: int
+    path: tuple[bytes, ...]
+    checkpoint: Note
+
+    def encode(self) -> bytes:
+        """Return the bytes of a `.tlog-proof` file."""
+        lines = [PROOF_HEADER, f"index {self.index}"]
+        lines += [base64.b64encode(item).decode("ascii") for item in self.path]
+        return ("\n".join(lines) + "\n\n").encode("ascii") + self.checkpoint.encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> ProofFile:
+        """Parse untrusted bytes; an `extra` line is ignored, as it is not authenticated."""
+        if len(data) > 2 * MAX_NOTE:
+            raise LimitError("proof file in bytes", len(data), 2 * MAX_NOTE)
+        head, separator, rest = data.partition(b"\n\n")
+        try:
+            lines = head.decode("ascii").split("\n")
+        except UnicodeDecodeError as error:
+            raise MalformedError("proof file: not ASCII (spec 4.11)") from error
+        if not separator or lines[0] != PROOF_HEADER:
+            raise MalformedError("proof file: wanted the header c2sp.org/tlog-proof@v1 (spec 4.11)")
+        if len(lines) > 1 and lines[1].startswith("extra "):
+            del lines[1]
+        if len(lines) < 2 or not re.match(r"index (?:0|[1-9][0-9]{0,15})\Z", lines[1]):
+            raise MalformedError("proof file: no index line (spec 4.11)")
+        if len(lines) - 2 > MAX_PROOF:
+            raise LimitError("hashes of a proof", len(lines) - 2, MAX_PROOF)
+        path = tuple(decode_base64(line, "proof hash") for line in lines[2:])
+        return cls(int(lines[1][6:]), path, Note.decode(rest))
+
+    def verify(self, entry: bytes, size: int, root: bytes) -> None:
+        """Check that an entry lies under a checkpoint; raise RootMismatchError or MalformedError if not (spec 4.3)."""
+        verify_inclusion(leaf_hash(entry), self.index, size, self.path, root)

@@ -1,0 +1,35 @@
+"""Which rounds are audited: seed, tickets, modes (spec 5.5, 7.1, 7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from protocol.encoding import hash_of
+
+
+def audit_seed(session: str, epoch: int, root: str, contributions: Mapping[str, str], beacon: str = "") -> bytes:
+    """Return the seed of an epoch's audit draw; values are listed by party, never combined (spec 5.5)."""
+    listed = [{"party": party, "value": contributions[party]} for party in sorted(contributions)]
+    return hash_of(
+        "audit", {"beacon": beacon, "contributions": listed, "epoch": epoch, "root": root, "session": session}
+    )
+
+
+def ticket(seed: bytes, round_index: int) -> int:
+    """Return the 256-bit rank of a round (spec 7.1)."""
+    return int.from_bytes(hash_of("ticket", {"round": round_index, "seed": seed.hex()}), "big")
+
+
+def by_ticket(seed: bytes, rounds: range) -> list[int]:
+    """Return the rounds in ticket order, ties by number."""
+    return sorted(rounds, key=lambda index: (ticket(seed, index), index))
+
+
+def draw_fixed(seed: bytes, rounds: range, count: int) -> list[int]:
+    """Return the `count` rounds with the smallest tickets, in ticket order (spec 7.2, fixed)."""
+    return by_ticket(seed, rounds)[:count]
+
+
+def draw_independent(seed: bytes, rounds: range, numerator: int, denominator: int) -> list[int]:
+    """Return every round whose ticket falls below q = numerator/denominator of the range (spec 7.2, independent)."""
+    return [index for index in by_ticket(seed, rounds) if ticket(seed, index) * denominator < numerator << 256]

@@ -1,0 +1,695 @@
+"""What the log says: the state of a session as a function of its entries (spec 3, 6).
+
+One place for the rules that the public log alone decides. Everybody uses it: the auctioneer to know where it stands, the
+bidders and auditors to check it, `verify` to judge it. Nothing here raises on what others wrote: a rule broken by a party
+that signs becomes a `Finding`; what a bidder does wrong in its own statements is ignored or void, never a deviation of the
+auctioneer. Time is cosigned time; position in the log decides what was in time (spec 6.7).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from protocol import messages as m
+from protocol.commitment import BidBody
+from protocol.encoding import Message, bytes_from_hex, hash_from_hex, hash_of
+from protocol.errors import MalformedError, ProtocolError, SignatureError, VerificationError
+from protocol.keys import VerifierKey
+from protocol.manifest import Manifest
+from protocol.penalties import epoch_amounts
+from protocol.randomness.chains import ChainVerifier
+from protocol.randomness.tickets import audit_seed, draw_fixed, draw_independent
+
+NO_BID: Final = "00" * 32  # `prev` of a bidder's first bid
+HOLDS: Final = "holds"
+DEVIATION: Final = "deviation"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule, with the entries that prove it (spec 8.4).
+
+    Attributes:
+        rule: Number of the rule in docs/spec.md.
+        round: Round, or -1 where none is concerned.
+        party: "auctioneer", "auditor", "arbiter" or "log".
+        text: What was got and what was wanted.
+        entries: Log positions that prove it.
+    """
+
+    rule: str
+    round: int
+    party: str
+    text: str
+    entries: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class BidEntry:
+    """A bidder's commitment of one round, as logged."""
+
+    index: int
+    seq: int
+    com: str
+
+
+@dataclass(slots=True)
+class RoundState:
+    """What the log says of one round; bidders by party id."""
+
+    context: m.Context | None = None
+    presence: dict[str, bool] = field(default_factory=dict)
+    bids: dict[str, BidEntry] = field(default_factory=dict)
+    close: m.Close | None = None
+    close_index: int = -1
+    openings: dict[str, tuple[int, m.OpeningStatement]] = field(default_factory=dict)
+    voids: dict[str, str] = field(default_factory=dict)
+    complaints: dict[str, m.OpenedBid] = field(default_factory=dict)
+    outcome: m.Outcome | None = None
+    outcome_index: int = -1
+    response: m.Response | None = None
+    response_index: int = -1
+
+
+@dataclass(slots=True)
+class EpochState:
+    """What the log says of one epoch."""
+
+    contributions: dict[str, str] = field(default_factory=dict)
+    challenge: m.Challenge | None = None
+    verdict: m.VerdictStatement | None = None
+    verdict_index: int = -1
+    settlement: m.Settlement | m.Halt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A checkpoint that met the witness quorum, and when."""
+
+    size: int
+    root: str
+    time: int
+
+
+@dataclass(slots=True)
+class BidderState:
+    """A registered bidder."""
+
+    key: VerifierKey
+    seat: int
+    seal_key: bytes
+    deposit: int
+    lottery: ChainVerifier
+    audit: ChainVerifier
+    last_bid: str = NO_BID
+    last_seq: int = -1
+    forfeited: int = 0
+
+
+class Session:
+    """The state of a session; feed it cosigned checkpoints and entries in log order.
+
+    Args:
+        entry: The first log entry, the manifest statement.
+
+    Raises:
+        MalformedError: If it is no canonical manifest statement.
+        SignatureError: If the auctioneer that it names did not sign it.
+    """
+
+    def __init__(self, entry: bytes) -> None:
+        statement, self.manifest = m.decode_as(entry, Manifest)
+        self.manifest.check_keys()
+        self.auctioneer = VerifierKey.parse(self.manifest.auctioneer)
+        self.log_key = VerifierKey.parse(self.manifest.log)
+        self.arbiter = VerifierKey.parse(self.manifest.arbiter)
+        self.auditors = [VerifierKey.parse(text) for text in self.manifest.auditors]
+        statement.verify(self.auctioneer)
+        self.id = self.manifest.session
+        self.bidders: dict[str, BidderState] = {}
+        self.seats: list[str] = []
+        self.rounds: dict[int, RoundState] = {}
+        self.epochs: dict[int, EpochState] = {}
+        self.findings: list[Finding] = []
+        self.counts: Counter[str] = Counter(manifest=1)
+        self.next_index = 1
+        self.halted_epoch: int | None = None
+        self.registration_closed = False
+        self.first_epoch = 0  # a bundle judges one epoch and holds little of those before it
+        self._index = -1  # of the entry being applied
+        self._round = -1  # that it speaks of
+        self._heads = {self.manifest.lottery_head, self.manifest.audit_head}
+        self._auctioneer_lottery = self._chain(self.auctioneer.party, self.manifest.lottery_head)
+        self._auctioneer_audit = self._chain(self.auctioneer.party, self.manifest.audit_head)
+        self._seal_keys = {0: bytes.fromhex(self.manifest.seal_key)}
+        self._cosigned: list[Cosigned] = []  # by time, sizes rising with it
+        self._handlers: dict[type[Message], Callable[[m.Statement, Any], bool]] = {
+            m.Registration: self._on_registration,
+            m.RegistrationClose: self._on_registration_close,
+            m.Context: self._on_context,
+            m.Presence: self._on_presence,
+            m.Bid: self._on_bid,
+            m.OpeningStatement: self._on_opening,
+            m.Close: self._on_close,
+            m.Void: self._on_void,
+            m.Outcome: self._on_outcome,
+            m.Contribution: self._on_contribution,
+            m.Challenge: self._on_challenge,
+            m.Response: self._on_response,
+            m.Complaint: self._on_complaint,
+            m.VerdictStatement: self._on_verdict,
+            m.Settlement: self._on_settlement,
+            m.Halt: self._on_settlement,
+        }
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def round(self, index: int) -> RoundState:
+        """Return the state of a round, empty if the log has nothing of it."""
+        return self.rounds.setdefault(index, RoundState())
+
+    def epoch(self, index: int) -> EpochState:
+        """Return the state of an epoch, empty if the log has nothing of it."""
+        return self.epochs.setdefault(index, EpochState())
+
+    def seal_key(self, epoch: int) -> bytes | None:
+        """Return the auctioneer's sealing key of an epoch; None if it is not published yet."""
+        return self._seal_keys.get(epoch)
+
+    def last_cosigned(self, deadline: int | None = None) -> Cosigned | None:
+        """Return the last checkpoint whose quorum stood at or before the deadline (spec 3.8); None if there is none."""
+        if deadline is None:
+            return self._cosigned[-1] if self._cosigned else None
+        position = bisect_right(self._cosigned, deadline, key=lambda item: item.time)
+        return self._cosigned[position - 1] if position else None
+
+    def passed(self, deadline: int) -> bool:
+        """Whether a cosigned checkpoint proves that a deadline has passed."""
+        return bool(self._cosigned) and self._cosigned[-1].time > deadline
+
+    def deadline(self, round_index: int, name: str) -> int:
+        """Return a round's deadline, seconds since 1970."""
+        return self.manifest.round_time(round_index, getattr(self.manifest.offsets, name))
+
+    def epoch_deadline(self, epoch: int, name: str) -> int:
+        """Return an epoch's deadline, seconds since 1970."""
+        return self.manifest.epoch_time(epoch, getattr(self.manifest.offsets, name))
+
+    def committed(self, round_index: int) -> dict[str, BidEntry]:
+        """Return the bids of a closed round: valid bid entries below the close's size, in log order (spec 3.8)."""
+        state = self.round(round_index)
+        size = state.close.size if state.close else 0
+        return {party: bid for party, bid in state.bids.items() if bid.index < size}
+
+    def opened(self, round_index: int, size: int) -> dict[str, m.OpeningStatement]:
+        """Return the openings in time: logged below `size`, the opening deadline's checkpoint (spec 3.10)."""
+        state = self.round(round_index)
+        return {party: opening for party, (index, opening) in state.openings.items() if index < size}
+
+    def mask(self, round_index: int, size: int) -> list[int]:
+        """Return the participation mask by seat: present, committed, opened in time, not void (spec 3.13)."""
+        state = self.round(round_index)
+        committed, opened = self.committed(round_index), self.opened(round_index, size)
+        return [
+            int(
+                state.presence.get(party, False) and party in committed and party in opened and party not in state.voids
+            )
+            for party in self.seats
+        ]
+
+    def expected_body(self, round_index: int, party: str) -> BidBody:
+        """Return the body that an opening must have, its bids apart (spec 3.2)."""
+        manifest = self.manifest
+        return BidBody(
+            bidder=party,
+            bids=[0] * len(manifest.items),
+            epoch=manifest.epoch_of(round_index),
+            items=manifest.items_hash,
+            mech=manifest.mech,
+            participation=True,
+            round=round_index,
+            seq=self.round(round_index).bids[party].seq,
+            session=self.id,
+        )
+
+    def epoch_root(self, epoch: int) -> Cosigned | None:
+        """Return the epoch root: last checkpoint cosigned by the epoch's root deadline (spec 6.6, E1)."""
+        return self.last_cosigned(self.epoch_deadline(epoch, "root"))
+
+    def contributions(self, epoch: int) -> dict[str, str]:
+        """Return the links that count for an epoch: logged by the contribution deadline."""
+        return self.epoch(epoch).contributions
+
+    def drawn(self, epoch: int) -> list[int] | None:
+        """Return the rounds drawn for audit in ticket order (spec 5.5, 7.2); None while the seed is not known."""
+        root = self.epoch_root(epoch)
+        contributions = self.contributions(epoch)
+        if root is None or self.auctioneer.party not in contributions:
+            return None
+        seed = audit_seed(self.id, epoch, root.root, contributions)
+        rounds, audit = self.manifest.rounds_of(epoch), self.manifest.audit
+        if audit.mode == "fixed":
+            return draw_fixed(seed, rounds, min(audit.k, len(rounds)))
+        return draw_independent(seed, rounds, audit.q_num, audit.q_den)
+
+    def forfeits(self, epoch: int) -> dict[str, int]:
+        """Return what bidders forfeit in an epoch: unopened commitments, missing contributions (spec 3.10, 5.6)."""
+        money = self.manifest.money
+        result: Counter[str] = Counter()
+        present: set[str] = set()
+        for index in self.manifest.rounds_of(epoch):
+            state = self.round(index)
+            present |= {party for party, here in state.presence.items() if here}
+            for party in state.bids:
+                if state.voids.get(party) == m.NO_OPENING:
+                    result[party] += money.opening_forfeit
+        for party in present - set(self.contributions(epoch)):
+            result[party] += money.contribution_forfeit
+        left = {party: bidder.deposit - bidder.forfeited for party, bidder in self.bidders.items()}
+        return {party: min(amount, left[party]) for party, amount in result.items() if min(amount, left[party])}
+
+    @property
+    def complete(self) -> bool:
+        """Whether the session has run to its end: halted, or its last epoch settled."""
+        last = self.epochs.get(self.manifest.epochs - 1)
+        return self.halted_epoch is not None or (last is not None and last.settlement is not None)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def add_cosigned(self, checkpoints: Iterable[Cosigned]) -> None:
+        """Add checkpoints that met the quorum, after those added before; deadlines are judged by them."""
+        for after in sorted(checkpoints, key=lambda item: (item.time, item.size)):
+            before = self._cosigned[-1] if self._cosigned else None
+            if before is not None and (before.size > after.size or before.time > after.time):
+                self._fault("4.13", f"a checkpoint of size {after.size} comes after one of {before.size}", "log")
+            elif before is not None and before.size == after.size and before.root != after.root:
+                self._fault("4.13", f"two checkpoints of size {after.size} have different roots", "log")
+            else:
+                self._cosigned.append(after)
+
+    def apply(self, index: int, entry: bytes) -> bool:
+        """Take the next entry of the log; a bundle may leave out ranges that it does not judge.
+
+        Returns:
+            True if the entry counts; False if a rule makes it void of effect. It may leave findings in either case.
+        """
+        self.next_index = index + 1
+        self._index = index
+        try:
+            statement = m.Statement.decode(entry)
+        except MalformedError as error:
+            return self._fault("2.6", f"no statement: {error}", "log")
+        handler = self._handlers.get(type(statement.body))
+        if handler is None:
+            return self._fault("3", f"a {statement.name} does not belong into the log", "log")
+        if getattr(statement.body, "session", None) != self.id:
+            return self._fault("8.5", f"{statement.name} of another session", "log")
+        self._round = getattr(statement.body, "round", -1)
+        counts = self._earlier(statement) if self._is_earlier(statement.body) else handler(statement, statement.body)
+        self.counts[statement.name if counts else "without effect"] += 1
+        self._round = -1
+        return counts
+
+    def _is_earlier(self, body: Message) -> bool:
+        epoch = getattr(body, "epoch", self.manifest.epoch_of(self._round) if self._round >= 0 else self.first_epoch)
+        return bool(epoch < self.first_epoch)
+
+    def _earlier(self, statement: m.Statement) -> bool:
+        """Take what the judged epoch needs of the one before: its sealing key, and that it was settled."""
+        body = statement.body
+        if isinstance(body, m.Contribution) and body.party == self.auctioneer.party:
+            if body.epoch != self.first_epoch - 1 or not self._signed(statement, self.auctioneer):
+                return False
+            if body.seal_key is not msgspec.UNSET:
+                self._seal_keys[body.epoch + 1] = hash_from_hex(body.seal_key, "seal key")
+            return True
+        if isinstance(body, m.Settlement) and body.epoch == self.first_epoch - 1:
+            if self._signed(statement, self.arbiter):
+                self.epoch(body.epoch).settlement = body
+                return True
+        return False
+
+    def _fault(self, rule: str, text: str, party: str = "auctioneer") -> bool:
+        entries = () if self._index < 0 else (self._index,)
+        self.findings.append(Finding(rule, self._round, party, text, entries))
+        return False
+
+    def _chain(self, party: str, head: str) -> ChainVerifier:
+        return ChainVerifier(party, hash_from_hex(head, "chain head"))
+
+    def _signed(self, statement: m.Statement, key: VerifierKey, party: str = "log") -> bool:
+        try:
+            statement.verify(key)
+        except (SignatureError, MalformedError) as error:
+            return self._fault("2.6", str(error), party)
+        return True
+
+    def _bidder(self, statement: m.Statement, party: str) -> BidderState | None:
+        bidder = self.bidders.get(party)
+        if bidder is None:
+            self._fault("6.3", f"{statement.name} of a party that is not registered", "log")
+            return None
+        return bidder if self._scheduled(statement) and self._signed(statement, bidder.key) else None
+
+    def _scheduled(self, statement: m.Statement) -> bool:
+        if not self.registration_closed or not 0 <= self._round < self.manifest.rounds or self.halted_epoch is not None:
+            return self._fault("6.4", f"{statement.name} of a round that is not scheduled", "log")
+        epoch = self.manifest.epoch_of(self._round)
+        if epoch and self.epoch(epoch - 1).settlement is None:
+            return self._fault("6.6", f"{statement.name} before epoch {epoch - 1} is settled", "log")
+        return True
+
+    def _by_auctioneer(self, statement: m.Statement) -> bool:
+        return self._scheduled(statement) and self._signed(statement, self.auctioneer)
+
+    def _by_auditor(self, statement: m.Statement, epoch: int) -> bool:
+        if not 0 <= epoch < self.manifest.epochs:
+            return self._fault("7.1", f"{statement.name} on epoch {epoch}", "auditor")
+        for key in self.auditors:
+            if statement.signer == key.party:
+                return self._signed(statement, key, "auditor")
+        return self._fault("7.9", f"{statement.name} of an auditor that the manifest does not name", "log")
+
+    def _in_time(self, deadline: int) -> bool:
+        """Whether the current entry lies below the last checkpoint cosigned by a deadline, if that has passed."""
+        limit = self.last_cosigned(deadline)
+        return not self.passed(deadline) or (limit is not None and self._index < limit.size)
+
+    def _on_registration(self, statement: m.Statement, body: m.Registration) -> bool:
+        try:
+            key = VerifierKey.parse(body.vkey)
+            statement.verify(key)
+            seal_key = hash_from_hex(body.seal_key, "seal key")
+            lottery, audit = self._chain(key.party, body.lottery_head), self._chain(key.party, body.audit_head)
+        except ProtocolError as error:
+            return self._fault("6.2", f"registration: {error}", "log")
+        heads = {body.lottery_head, body.audit_head}
+        if self.registration_closed:
+            return self._fault("6.3", "registration after registration closed")
+        if key.party in self.bidders or len(heads) != 2 or heads & self._heads:
+            return self._fault("5.1", "a party or a chain head is registered twice")
+        if body.deposit < self.manifest.money.bidder_deposit:
+            return self._fault("9.9", f"deposit {body.deposit}, wanted {self.manifest.money.bidder_deposit}")
+        if key in (self.auctioneer, self.log_key, self.arbiter, *self.auditors):
+            return self._fault("2.10", "a role's key registers as a bidder")
+        if len(self.seats) == self.manifest.seats:
+            return self._fault("6.3", f"more bidders than the {self.manifest.seats} seats of the mechanism")
+        self._heads |= heads
+        self.bidders[key.party] = BidderState(key, len(self.seats), seal_key, body.deposit, lottery, audit)
+        self.seats.append(key.party)
+        return True
+
+    def _on_registration_close(self, statement: m.Statement, body: m.RegistrationClose) -> bool:
+        if not self._signed(statement, self.auctioneer):
+            return False
+        if self.registration_closed:
+            return self._fault("6.3", "registration is closed twice")
+        self.registration_closed = True
+        _, root = m.hash_list(self.seats, ordered=True)
+        listed = self.seats if body.seats is msgspec.UNSET else body.seats
+        if listed != self.seats or body.seats_count != len(self.seats) or body.seats_root != root:
+            self._fault("6.3", "seats are not the registered bidders in log order")
+        if not any((item.size, item.root) == (body.size, body.root) for item in self._cosigned):
+            self._fault("6.3", "registration closes at no cosigned checkpoint")
+        return True
+
+    def _on_context(self, statement: m.Statement, body: m.Context) -> bool:
+        if not self._by_auctioneer(statement):
+            return False
+        state = self.round(body.round)
+        if state.context is not None or state.presence or state.bids or state.close is not None:
+            return self._fault("6.4", "context after presence or a bid, or twice")
+        if len(body.values) != len(self.manifest.context):
+            return self._fault("6.4", f"context has {len(body.values)} values, wanted {self.manifest.context}")
+        state.context = body
+        return True
+
+    def _on_presence(self, statement: m.Statement, body: m.Presence) -> bool:
+        if self._bidder(statement, body.bidder) is None:
+            return False
+        state = self.round(body.round)
+        # signed before any bid of the round; later statements do not count (spec 3.13)
+        if state.bids or state.close is not None or body.bidder in state.presence:
+            return False
+        state.presence[body.bidder] = body.present
+        return True
+
+    def _on_bid(self, statement: m.Statement, body: m.Bid) -> bool:
+        bidder = self._bidder(statement, body.bidder)
+        if bidder is None:
+            return False
+        state = self.round(body.round)
+        try:
+            hash_from_hex(body.com, "commitment")
+        except MalformedError:
+            return False  # a malformed bid is no bid
+        # one bid a round, rising seq, chained by prev (3.5), before the close (3.8): anything else is no valid bid entry
+        if body.bidder in state.bids or state.close is not None:
+            return False
+        known = self.first_epoch == 0 or bidder.last_seq >= 0  # a bundle does not hold the bids of earlier epochs
+        if body.seq <= bidder.last_seq or (known and body.prev != bidder.last_bid):
+            return False
+        state.bids[body.bidder] = BidEntry(self._index, body.seq, body.com)
+        bidder.last_seq, bidder.last_bid = body.seq, statement.identity
+        return True
+
+    def _on_close(self, statement: m.Statement, body: m.Close) -> bool:
+        if not self._by_auctioneer(statement):
+            return False
+        state = self.round(body.round)
+        if state.close is not None:
+            return self._fault("3.8", "the round is closed twice")
+        state.close, state.close_index = body, self._index
+        if self.manifest.context and state.context is None:
+            self._fault("6.4", "the round has no public context")
+        fixed = self.last_cosigned(self.deadline(body.round, "close"))
+        if fixed is None or (fixed.size, fixed.root) != (body.size, body.root):
+            self._fault("3.8", f"close at size {body.size}, last cosigned by the deadline {fixed.size if fixed else 0}")
+        coms = [bid.com for bid in self.committed(body.round).values()]
+        if body.coms_count != len(coms) or (body.coms is not msgspec.UNSET and body.coms != coms):
+            self._fault("3.8", f"close lists {body.coms_count} commitments, not the {len(coms)} that are logged")
+        elif body.coms_root != m.hash_list(coms, ordered=False)[1]:
+            self._fault("3.8", "close has another root over its commitments")
+        elif body.coms is msgspec.UNSET and len(coms) <= m.MAX_LIST:
+            self._fault("2.5", f"close leaves out a list of {len(coms)} hashes")
+        return True
+
+    def _on_opening(self, statement: m.Statement, body: m.OpeningStatement) -> bool:
+        bidder = self._bidder(statement, body.bidder)
+        if bidder is None:
+            return False
+        state = self.round(body.round)
+        bid = self.committed(body.round).get(body.bidder)
+        if state.close is None or bid is None or body.com != bid.com or body.bidder in state.openings:
+            return False  # an opening of nothing
+        key = self._seal_keys.get(self.manifest.epoch_of(body.round))
+        if key is None or body.ct_key != key.hex():
+            return False  # sealed to another key: no valid opening (spec 3.10)
+        try:
+            bytes_from_hex(body.ct, "sealed opening")
+            bidder.lottery.verify(body.round, hash_from_hex(body.link, "link"))
+        except (MalformedError, VerificationError):
+            return False  # no link, no valid opening (spec 5.7)
+        state.openings[body.bidder] = (self._index, body)
+        return True
+
+    def _on_void(self, statement: m.Statement, body: m.Void) -> bool:
+        if not self._by_auctioneer(statement):
+            return False
+        state = self.round(body.round)
+        if state.outcome is not None or body.bidder in state.voids or body.reason not in m.VOID_REASONS:
+            return self._fault("3.10", f"void after the outcome, twice, or for no reason: {body.reason[:40]!r}")
+        if body.bidder not in self.committed(body.round):
+            return self._fault("3.10", "void of a bid that is not in the close")
+        state.voids[body.bidder] = body.reason
+        return True
+
+    def _on_outcome(self, statement: m.Statement, body: m.Outcome) -> bool:
+        if not self._by_auctioneer(statement):
+            return False
+        state = self.round(body.round)
+        if state.outcome is not None or state.close is None:
+            return self._fault("6.4", "outcome twice or before its close")
+        state.outcome, state.outcome_index = body, self._index
+        fixed = self.last_cosigned(self.deadline(body.round, "opening"))
+        if fixed is None or (fixed.size, fixed.root) != (body.size, body.root):
+            self._fault(
+                "3.10", f"openings end at {body.size}, last cosigned by the deadline {fixed.size if fixed else 0}"
+            )
+        opened = self.opened(body.round, body.size)
+        for party in self.committed(body.round):
+            if (party not in opened) != (state.voids.get(party) == m.NO_OPENING):
+                text = "an opening in time is called missing" if party in opened else "an unopened bid is not void"
+                self._fault("3.10", f"seat {self.bidders[party].seat}: {text}")
+        mask = self.mask(body.round, body.size)
+        for rule, got, wanted, what in (
+            ("3.13", body.mask, encode_mask(mask), "participation mask"),
+            ("3.17", len(body.rows), sum(mask), "number of rows"),
+            ("2.14", body.mech, self.manifest.mech, "mechanism"),
+            ("3.17", body.close, hash_of("close", state.close).hex(), "close"),
+        ):
+            if got != wanted:
+                self._fault(rule, f"outcome has {what} {got}, wanted {wanted}")
+        try:
+            self._auctioneer_lottery.verify(body.round, hash_from_hex(body.link, "link"))
+            for text in (body.matrix, *body.rows):
+                hash_from_hex(text, "row")
+        except (MalformedError, VerificationError) as error:
+            self._fault("5.7", str(error))
+        return True
+
+    def _on_contribution(self, statement: m.Statement, body: m.Contribution) -> bool:
+        own = body.party == self.auctioneer.party
+        if not 0 <= body.epoch < self.manifest.epochs or not (own or body.party in self.bidders):
+            return self._fault("5.2", f"contribution to epoch {body.epoch} of an unknown epoch or party", "log")
+        bidder = None if own else self.bidders[body.party]
+        key, chain = (self.auctioneer, self._auctioneer_audit) if bidder is None else (bidder.key, bidder.audit)
+        if not self._signed(statement, key):
+            return False
+        root = self.epoch_root(body.epoch)
+        problem = ""
+        if root is None or self._index < root.size:
+            problem = "contribution before the epoch root"
+        elif body.party in self.epoch(body.epoch).contributions:
+            problem = "contribution twice"
+        elif not self._in_time(self.epoch_deadline(body.epoch, "contribution")):
+            problem = "contribution after the deadline"
+        else:
+            try:
+                if body.seal_key is not msgspec.UNSET:
+                    hash_from_hex(body.seal_key, "seal key")
+                chain.verify(body.epoch, hash_from_hex(body.link, "link"))
+            except (MalformedError, VerificationError) as error:
+                problem = str(error)
+        if problem:
+            return self._fault("5.6", problem) if own else False
+        self.epoch(body.epoch).contributions[body.party] = body.link
+        if own and body.seal_key is not msgspec.UNSET:
+            self._seal_keys[body.epoch + 1] = bytes.fromhex(body.seal_key)
+        return True
+
+    def _on_challenge(self, statement: m.Statement, body: m.Challenge) -> bool:
+        if not self._by_auditor(statement, body.epoch):
+            return False
+        root, drawn = self.epoch_root(body.epoch), self.drawn(body.epoch)
+        if root is None or (root.size, root.root) != (body.size, body.root):
+            return self._fault("6.6", "challenge under another epoch root", "auditor")
+        if body.rounds != drawn:
+            return self._fault(
+                "7.2", f"challenge of {body.rounds[:20]}, the seed draws {(drawn or [])[:20]}", "auditor"
+            )
+        self.epoch(body.epoch).challenge = body
+        return True
+
+    def _on_response(self, statement: m.Statement, body: m.Response) -> bool:
+        if not self._by_auctioneer(statement):
+            return False
+        state = self.round(body.round)
+        if state.response is not None:
+            return self._fault("6.6", "a second response")
+        if not self._in_time(self.epoch_deadline(self.manifest.epoch_of(body.round), "response")):
+            return self._fault("6.6", "response after the deadline")
+        state.response, state.response_index = body, self._index
+        return True
+
+    def _on_complaint(self, statement: m.Statement, body: m.Complaint) -> bool:
+        if self._bidder(statement, body.bidder) is None:
+            return False
+        state = self.round(body.round)
+        if body.bidder in state.complaints or not self._in_time(self.deadline(body.round, "complaint")):
+            return False
+        state.complaints[body.bidder] = body.opening
+        return True
+
+    def _on_verdict(self, statement: m.Statement, body: m.VerdictStatement) -> bool:
+        if not self._by_auditor(statement, body.epoch):
+            return False
+        state = self.epoch(body.epoch)
+        if state.verdict is not None:
+            return False  # the first verdict counts; a second opinion is anyone's own run of `verify`
+        state.verdict, state.verdict_index = body, self._index
+        return True
+
+    def _on_settlement(self, statement: m.Statement, body: m.Settlement | m.Halt) -> bool:
+        if not self._signed(statement, self.arbiter):
+            return False
+        state = self.epochs.get(body.epoch)
+        if state is None or state.settlement is not None or state.verdict is None:
+            return self._fault("9.14", "settled twice, or before a verdict", "arbiter")
+        state.settlement = body
+        halt = isinstance(body, m.Halt)
+        if halt:
+            self.halted_epoch = body.epoch
+        if halt != (state.verdict.result == DEVIATION):
+            self._fault("6.6", f"{statement.name} after the verdict {state.verdict.result}", "arbiter")
+        if body.verdict != hash_of("verdict", state.verdict).hex():
+            self._fault("9.14", "settlement of another verdict", "arbiter")
+        forfeits = self.forfeits(body.epoch)
+        wanted = epoch_amounts(self.auctioneer.party, self.manifest.money.penalty if halt else 0, forfeits)
+        for party, amount in forfeits.items():
+            self.bidders[party].forfeited += amount
+        if [(item.account, item.amount) for item in body.amounts] != list(wanted.items()):
+            self._fault("9.14", "settlement moves other amounts than the rules give", "arbiter")
+        return True
+
+    # --- what is missing ---------------------------------------------------------------------------------------------
+
+    def overdue(self, *, only: int | None = None) -> tuple[list[Finding], list[str]]:
+        """Return what was left out past a cosigned deadline (spec 6.5, 6.6), and what is merely not there yet.
+
+        The second list makes a verdict inconclusive, never a conviction: the log may be cut, or the session may go on.
+
+        Args:
+            only: Look at one epoch, up to its verdict, as a bundle holds it; else at the whole session.
+        """
+        if not self.registration_closed:
+            return [], ["registration is not closed"]
+        findings: list[Finding] = []
+        waiting: list[str] = []
+
+        def missing(rule: str, round_index: int, what: str, deadline: int) -> None:
+            if self.passed(deadline):
+                findings.append(Finding(rule, round_index, "auctioneer", f"{what} is missing past its deadline"))
+            else:
+                waiting.append(f"{what} is not there yet")
+
+        last_epoch = self.manifest.epochs - 1 if self.halted_epoch is None else self.halted_epoch
+        for epoch in range(last_epoch + 1) if only is None else [only]:
+            for index in self.manifest.rounds_of(epoch):
+                state = self.rounds.get(index, RoundState())
+                deadline = self.deadline(index, "outcome")
+                limit = self.last_cosigned(deadline)
+                if state.close is None:
+                    missing("6.5", index, f"close of round {index}", deadline)
+                elif state.outcome is None or limit is None or state.outcome_index >= limit.size:
+                    missing("6.5", index, f"outcome of round {index}, under a checkpoint in time,", deadline)
+                if waiting:
+                    return findings, waiting
+            drawn = self.drawn(epoch)
+            if drawn is None:
+                missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
+                        self.epoch_deadline(epoch, "contribution"))  # fmt: skip
+            for index in drawn or ():
+                if self.round(index).response is None:
+                    missing("7.4", index, f"response for drawn round {index}", self.epoch_deadline(epoch, "response"))
+            if self.epoch(epoch).verdict is None:
+                waiting.append(f"verdict on epoch {epoch} is not there yet")
+            elif self.epoch(epoch).settlement is None and only is None:
+                waiting.append(f"settlement of epoch {epoch} is not there yet")
+            if waiting:
+                return findings, waiting
+        return findings, waiting
+
+
+def encode_mask(mask: list[int]) -> str:
+    """Return the participation mask as hex: seat s is bit 7 - s % 8 of byte s // 8 (spec 3.13)."""
+    data = bytearray((len(mask) + 7) // 8)
+    for seat, bit in enumerate(mask):
+        data[seat // 8] |= bit << (7 - seat % 8)
+    return bytes(data).hex()

@@ -1,0 +1,66 @@
+"""Atomic file writes and bounded reads (hardening 1.1, 4.1)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from protocol.errors import LimitError, MalformedError
+
+
+def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o644) -> None:
+    """Write a file by a temporary one in the same directory, so that readers see the old or the new bytes.
+
+    Args:
+        path: Where; missing directories are made.
+        data: What.
+        durable: Whether to fsync file and directory before returning; False where the vault already holds the data.
+        mode: Permission bits of the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a regular file once, size first (hardening 1.1).
+
+    Raises:
+        FileNotFoundError: If there is none.
+        LimitError: If it is larger than `limit` bytes.
+        MalformedError: If it is no regular file or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise MalformedError(f"{path}: cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise MalformedError(f"{path}: not a regular file")
+        if status.st_size > limit:
+            raise LimitError(f"{path} in bytes", status.st_size, limit)
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise LimitError(f"{path} in bytes", len(data), limit)
+    return data

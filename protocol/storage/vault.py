@@ -1,0 +1,104 @@
+"""The private vault: log entries and secrets of one session in SQLite through APSW (spec 4.16, hardening 4.8)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import apsw
+
+from protocol.errors import InconclusiveError, MalformedError
+
+FORMAT: Final = 1
+MINIMUM_SQLITE: Final = (3, 51, 3)  # earlier ones may corrupt a WAL database on reset (hardening 3)
+
+
+class Vault:
+    """Entries of the log in order, and named records by kind; one writer, WAL, synchronous=FULL.
+
+    Args:
+        path: The database file; made with mode 0600 if `create`.
+        create: Whether to make a new one; an existing file is then refused.
+
+    Raises:
+        FileExistsError: If `create` and the file exists.
+        FileNotFoundError: If not `create` and there is none.
+        MalformedError: If the file is no vault of this format, or another process has it open.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+        if version < MINIMUM_SQLITE:
+            raise InconclusiveError(f"SQLite {apsw.sqlite_lib_version()}: 3.51.3 or newer is wanted (hardening 3)")
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        elif not path.is_file():
+            raise FileNotFoundError(f"{path}: no vault here")
+        try:
+            self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            if create:
+                self._db.execute(
+                    "BEGIN IMMEDIATE;"
+                    "CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;"
+                    "CREATE TABLE records (kind TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,"
+                    " PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;"
+                    f"PRAGMA user_version={FORMAT};"
+                    "COMMIT"
+                )
+            found = self._db.pragma("user_version")
+            self._db.execute("BEGIN IMMEDIATE; COMMIT")  # takes the lock now, so that a second writer is refused
+        except apsw.BusyError as error:
+            raise MalformedError(f"{path}: another process has this vault open") from error
+        except apsw.Error as error:
+            raise MalformedError(f"{path}: not a vault: {error}") from error
+        if found != FORMAT:
+            raise MalformedError(f"{path}: vault format {found}, wanted {FORMAT} (hardening 4.10)")
+
+    def commit(self, first: int, entries: Iterable[bytes], records: Iterable[tuple[str, str, bytes]]) -> None:
+        """Store entries from position `first` on and replace records, in one durable transaction."""
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO entries VALUES (?, ?)", ((first + i, entry) for i, entry in enumerate(entries))
+            )
+            self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", records)
+
+    def entries(self) -> list[bytes]:
+        """Return all log entries in order.
+
+        Raises:
+            MalformedError: If a position is missing; what is read is hashed against the tree by the caller (spec 4.16).
+        """
+        rows = list(self._db.execute("SELECT position, entry FROM entries ORDER BY position"))
+        if [position for position, _ in rows] != list(range(len(rows))):
+            raise MalformedError("vault: log positions are not consecutive")
+        return [bytes(entry) for _, entry in rows]
+
+    def record(self, kind: str, name: str) -> bytes | None:
+        """Return a record, or None."""
+        for (value,) in self._db.execute("SELECT value FROM records WHERE kind = ? AND name = ?", (kind, name)):
+            return bytes(value)
+        return None
+
+    def records(self, kind: str) -> dict[str, bytes]:
+        """Return all records of a kind by name."""
+        rows = self._db.execute("SELECT name, value FROM records WHERE kind = ? ORDER BY name", (kind,))
+        return {str(name): bytes(value) for name, value in rows}
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,440 @@
+"""Judging what somebody hands over: a session's public folder, an epoch's bundle, a receipt (spec 8).
+
+Nothing handed over is trusted but what the trust file pins; nothing else is read, nothing is written, no clock is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from protocol import messages as m
+from protocol.artifact import Sandbox
+from protocol.encoding import Message, canonical, decode, hash_from_hex
+from protocol.errors import (
+    BindingError,
+    InconclusiveError,
+    LimitError,
+    MalformedError,
+    RootMismatchError,
+    VerificationError,
+)
+from protocol.evidence import check_artifact, check_verdicts, recheck
+from protocol.keys import VerifierKey
+from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
+from protocol.log.policy import MAX_POLICY, Policy
+from protocol.log.tiles import CHECKPOINT, ProofFile, expected_tiles, is_tile_path, read_entries, tile_path
+from protocol.manifest import Manifest
+from protocol.penalties import check_manifest_stakes
+from protocol.session import Cosigned, Finding, Session
+from protocol.storage.files import read_file
+
+MAX_ARTIFACT: Final = 16 * 1024 * 1024
+MAX_FILE: Final = 16 * 1024 * 1024  # spec 12, of a bundle
+MAX_FILES: Final = 100_000
+MANIFEST_FILE: Final = "manifest.json"
+POLICY_FILE: Final = "policy.txt"
+ARTIFACT_FILE: Final = "artifact.onnx"
+CHECKPOINTS: Final = "checkpoints"
+ENTRIES: Final = "entries"
+PROOFS: Final = "proofs"
+VERDICT_FILE: Final = "verdict.json"
+NOT_TRUSTED: Final = "consistent, not trusted: no trust file pins who these keys belong to (spec 8.3)"
+_NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
+
+
+class Head(Message, frozen=True):
+    """A checkpoint that a verifier has seen before."""
+
+    size: int
+    root: str
+
+
+class Trust(Message, frozen=True):
+    """What an outsider pins (spec 8.3): session id, auctioneer, policy digest, last checkpoint seen."""
+
+    session: str
+    auctioneer: str
+    policy: str
+    checkpoint: Head | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def read(cls, path: Path) -> Trust:
+        """Read a trust file; raise MalformedError unless it is canonical."""
+        trust = decode(read_file(path, MAX_NOTE).rstrip(b"\n"), cls)
+        VerifierKey.parse(trust.auctioneer)
+        hash_from_hex(trust.session, "trust session")
+        hash_from_hex(trust.policy, "trust policy")
+        return trust
+
+    def encode(self) -> bytes:
+        """Return the bytes of the trust file."""
+        return canonical(self) + b"\n"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the evidence shows; the statuses are those of spec 8.6.
+
+    Attributes:
+        verdict: "holds", "deviation", "invalid", "malformed" or "inconclusive".
+        trusted: Whether a trust file pinned session, auctioneer and policy, and they match.
+        checked: Counts by kind.
+        findings: Broken rules.
+        notes: Why it is inconclusive, malformed or invalid, in words.
+        labels: What the session says of itself (spec 1.6).
+    """
+
+    verdict: str
+    trusted: bool = False
+    checked: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    STATUS = {"holds": 0, "deviation": 1, "invalid": 1, "malformed": 3, "inconclusive": 4}  # noqa: RUF012 - a constant
+
+    @property
+    def status(self) -> int:
+        """Exit status (spec 8.6)."""
+        return self.STATUS[self.verdict]
+
+
+def verify_path(path: Path, trust: Trust | None = None, at: int | None = None) -> Verdict:
+    """Judge a session folder, its public folder, or an epoch's bundle; never raises on what the files hold.
+
+    Args:
+        path: Folder of a session (`public/` inside), of a public log, or of a bundle.
+        trust: What the verifier pins; without it the best verdict is "inconclusive".
+        at: Time to judge freshness by, seconds since 1970; without it nothing is called stale (spec 8.2).
+    """
+    public = path / "public" if (path / "public").is_dir() else path
+    reader = _verify_bundle if (public / ENTRIES).is_dir() else _verify_public
+    return _guard(lambda verdict: reader(public, trust, at, verdict))
+
+
+def _guard(work: Callable[[Verdict], None]) -> Verdict:
+    verdict = Verdict("inconclusive")
+    try:
+        work(verdict)
+    except MalformedError as error:
+        verdict.verdict, verdict.notes = "malformed", [str(error)]
+    except VerificationError as error:
+        verdict.verdict, verdict.notes = "invalid", [str(error)]
+    except InconclusiveError as error:
+        verdict.verdict, verdict.notes = "inconclusive", [str(error)]
+    return verdict
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    try:
+        return read_file(folder / name, limit)
+    except FileNotFoundError as error:
+        raise InconclusiveError(f"{name} is missing (spec 8.6)") from error
+
+
+def _list_files(folder: Path) -> list[str]:
+    names = []
+    for item in sorted(folder.rglob("*")):
+        if item.is_symlink() or not (item.is_dir() or item.is_file()):
+            raise MalformedError(f"{item.relative_to(folder)}: neither a plain file nor a folder (hardening 1.11)")
+        if item.is_file():
+            names.append(item.relative_to(folder).as_posix())
+        if len(names) > MAX_FILES:
+            raise LimitError("files", len(names), MAX_FILES)
+    return names
+
+
+def _read_setup(folder: Path, trust: Trust | None, first: bytes) -> tuple[Session, Policy, bytes]:
+    session = Session(first)
+    manifest_data = _read(folder, MANIFEST_FILE, MAX_NOTE)
+    if decode(manifest_data.rstrip(b"\n"), Manifest) != session.manifest:
+        raise BindingError(f"{MANIFEST_FILE} is not the manifest that the log starts with (spec 6.1)")
+    policy = Policy.parse(_read(folder, POLICY_FILE, MAX_POLICY))
+    if policy.digest != session.manifest.policy:
+        raise BindingError(f"{POLICY_FILE} has SHA-256 {policy.digest}, the manifest pins {session.manifest.policy}")
+    if session.log_key not in policy.logs:
+        raise BindingError("the policy does not name the session's log (spec 4.12)")
+    if trust is not None:
+        for what, got, wanted in (
+            ("session id", session.id, trust.session),
+            ("auctioneer", session.manifest.auctioneer, trust.auctioneer),
+            ("policy", policy.digest, trust.policy),
+        ):
+            if got != wanted:
+                raise BindingError(f"the {what} is {got}, the trust file pins {wanted} (spec 8.3)")
+    return session, policy, _read(folder, ARTIFACT_FILE, MAX_ARTIFACT)
+
+
+def _read_checkpoints(
+    folder: Path, names: Sequence[str], log: VerifierKey, policy: Policy
+) -> list[tuple[Checkpoint, int]]:
+    """Return the checkpoints that met the quorum, with the time at which it stood."""
+    result = []
+    for name in names:
+        note = Note.decode(_read(folder, name, MAX_NOTE))
+        checkpoint = _signed_checkpoint(note, log)
+        if name != CHECKPOINT and name != f"{CHECKPOINTS}/{checkpoint.size}":
+            raise BindingError(f"{name} holds a checkpoint of size {checkpoint.size}")
+        time = policy.quorum_time(cosignature_times(note, tuple(policy.witnesses.values())))
+        if time is None:
+            raise InconclusiveError(f"{name} lacks the witness quorum (spec 4.14)")
+        result.append((checkpoint, time))
+    return result
+
+
+def _signed_checkpoint(note: Note, log: VerifierKey) -> Checkpoint:
+    checkpoint = Checkpoint.parse(note.text)
+    if checkpoint.origin != log.name:
+        raise BindingError(f"checkpoint of origin {checkpoint.origin!r}, wanted {log.name!r} (spec 4.7)")
+    verify_log_signature(note, log)
+    return checkpoint
+
+
+def _check_memory(trust: Trust | None, size: int, root_at: Callable[[int], str | None]) -> None:
+    """Check that the log extends the verifier's last checkpoint, where the roots at hand can show it (spec 4.13)."""
+    if trust is None or trust.checkpoint is msgspec.UNSET:
+        return
+    head = trust.checkpoint
+    if size < head.size:
+        raise InconclusiveError(f"stale: the log ends at {size}, the verifier has seen {head.size} (spec 4.13)")
+    root = root_at(head.size)
+    if root is not None and root != head.root:
+        raise RootMismatchError(bytes.fromhex(root), hash_from_hex(head.root, "trust root"))
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A public log whose bytes, hashes and signatures hold; its rules are not judged yet."""
+
+    session: Session
+    entries: list[tuple[int, bytes]]
+    checkpoints: list[tuple[Checkpoint, int]]
+    artifact: bytes
+
+
+def load_public(folder: Path, trust: Trust | None) -> Loaded:
+    """Read a public log and check tiles, roots, checkpoints, cosignatures and what the trust file pins.
+
+    Raises:
+        MalformedError: If a file is unreadable or does not belong there.
+        VerificationError: If a hash, a signature or a pin does not hold.
+        InconclusiveError: If a file or the witness quorum is missing, or the log is older than the verifier's memory.
+    """
+    names = _list_files(folder)
+    if CHECKPOINT not in names:
+        raise InconclusiveError(f"{CHECKPOINT} is missing: no log here (spec 8.6)")
+    known = {CHECKPOINT, MANIFEST_FILE, POLICY_FILE, ARTIFACT_FILE}
+    cosigned = [name for name in names if name.startswith(CHECKPOINTS + "/")]
+    for name in names:
+        if name not in known and name not in cosigned and not is_tile_path(name):
+            raise MalformedError(f"{name}: not a file of a public log (spec 4.10)")
+    head = Checkpoint.parse(Note.decode(_read(folder, CHECKPOINT, MAX_NOTE)).text)
+    entries, tree = read_entries(folder, head.size)
+    if tree.root() != head.root:
+        raise RootMismatchError(tree.root(), head.root)
+    if not entries:
+        raise InconclusiveError("the log is empty")
+    expected = {tile_path(level, index, width) for level, _, index, width in expected_tiles(head.size)}
+    surplus = [name for name in names if is_tile_path(name) and name not in expected]
+    if surplus:
+        raise InconclusiveError(f"{surplus[0]} lies beyond the checkpoint of size {head.size}: torn or rolled back")
+    session, policy, artifact = _read_setup(folder, trust, entries[0])
+    checkpoints = _read_checkpoints(folder, [CHECKPOINT, *cosigned], session.log_key, policy)
+    for checkpoint, _ in checkpoints:
+        if checkpoint.size > tree.size:
+            raise InconclusiveError(f"a checkpoint of size {checkpoint.size} is there, the log ends at {tree.size}")
+        if tree.root(checkpoint.size) != checkpoint.root:
+            raise RootMismatchError(tree.root(checkpoint.size), checkpoint.root)
+    _check_memory(trust, tree.size, lambda size: tree.root(size).hex())
+    return Loaded(session, list(enumerate(entries)), checkpoints, artifact)
+
+
+def _verify_public(folder: Path, trust: Trust | None, at: int | None, verdict: Verdict) -> None:
+    _judge(load_public(folder, trust), trust, at, verdict)
+
+
+def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict, epoch: int | None = None) -> None:
+    session, entries, checkpoints = loaded.session, loaded.entries, loaded.checkpoints
+    verdict.checked.update({"log entries": len(entries), "checkpoints": len(checkpoints)})
+    manifest = session.manifest
+    verdict.labels = [*manifest.labels, *_labels(session)]
+    verdict.trusted = trust is not None
+    session.add_cosigned(
+        sorted({Cosigned(c.size, c.root.hex(), time) for c, time in checkpoints}, key=lambda c: c.size)
+    )
+    for index, entry in entries[1:]:
+        session.apply(index, entry)
+    verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
+    findings = session.findings
+    try:
+        check_manifest_stakes(manifest)
+    except VerificationError as error:
+        findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
+    overdue, waiting = session.overdue(only=epoch)
+    drawn = [
+        index
+        for number in (range(manifest.epochs) if epoch is None else [epoch])
+        if number in session.epochs
+        for index in session.drawn(number) or ()
+    ]
+    with Sandbox(loaded.artifact, manifest.mech) as runner:
+        findings += check_artifact(session, runner.header)
+        if any(finding.rule == "2.13" for finding in findings):
+            rechecked: list[Finding] = []
+        else:
+            rechecked, counts = recheck(session, drawn, runner)
+            verdict.checked.update(counts)
+    findings = [*findings, *overdue, *rechecked, *check_verdicts(session, rechecked)]
+    verdict.findings = sorted(findings, key=lambda finding: (finding.round, finding.rule))
+    last = max((time for _, time in checkpoints), default=0)
+    if verdict.findings:
+        verdict.verdict = "deviation"
+        if trust is None:
+            verdict.notes.append("the keys that signed this are not pinned by a trust file (spec 8.3)")
+        return
+    if at is not None and at - last > manifest.retention:
+        waiting = [
+            f"stale: the last cosignature is {at - last} s old, the window is {manifest.retention} s (spec 4.13)"
+        ]
+    if waiting:
+        verdict.notes = [f"incomplete: {text}" for text in waiting[:5]]
+    elif trust is None:
+        verdict.notes = [NOT_TRUSTED]
+    else:
+        verdict.verdict = "holds"
+
+
+def _add_cosigned(session: Session, checkpoints: list[tuple[Checkpoint, int]]) -> None:
+    session.add_cosigned({Cosigned(item.size, item.root.hex(), time) for item, time in checkpoints})
+
+
+def _labels(session: Session) -> list[str]:
+    manifest = session.manifest
+    return [
+        f"opening profile {manifest.profile}",
+        "randomness: contributions only" if manifest.beacon == "none" else f"randomness: beacon {manifest.beacon}",
+        "mailboxes: none, so a refused receipt cannot be proved",
+        f"disclosure: {manifest.disclosure}",
+    ]
+
+
+def _verify_bundle(folder: Path, trust: Trust | None, at: int | None, verdict: Verdict) -> None:
+    names = _list_files(folder)
+    numbers: dict[str, list[int]] = {CHECKPOINTS: [], ENTRIES: [], PROOFS: []}
+    suffixes = {CHECKPOINTS: "", ENTRIES: ".json", PROOFS: ".tlog-proof"}
+    for name in names:
+        kind, _, rest = name.partition("/")
+        if name in (MANIFEST_FILE, POLICY_FILE, ARTIFACT_FILE, VERDICT_FILE):
+            continue
+        stem = rest.removesuffix(suffixes.get(kind, ""))
+        if kind not in numbers or not _NUMBER.match(stem) or rest != stem + suffixes[kind]:
+            raise MalformedError(f"{name}: not a file of a bundle (spec 8.1)")
+        numbers[kind].append(int(stem))
+    indices = sorted(numbers[ENTRIES])
+    if not indices or indices[0] != 0:
+        raise InconclusiveError(f"{ENTRIES}/0.json is missing: no manifest (spec 8.1)")
+    if sorted(numbers[PROOFS]) != indices:
+        raise InconclusiveError("an entry comes without its proof, or a proof without its entry (spec 8.1)")
+    entries = [(index, _read(folder, f"{ENTRIES}/{index}.json", MAX_FILE)) for index in indices]
+    session, policy, artifact = _read_setup(folder, trust, entries[0][1])
+    cosigned = [f"{CHECKPOINTS}/{size}" for size in sorted(numbers[CHECKPOINTS])]
+    checkpoints = _read_checkpoints(folder, cosigned, session.log_key, policy)
+    heads = {checkpoint.text: checkpoint for checkpoint, _ in checkpoints}
+    for index, entry in entries:
+        proof = ProofFile.decode(_read(folder, f"{PROOFS}/{index}.tlog-proof", 2 * MAX_NOTE))
+        head = heads.get(proof.checkpoint.text)
+        if head is None:
+            raise InconclusiveError(
+                f"the proof of entry {index} is under a checkpoint that the bundle lacks (spec 8.1)"
+            )
+        if proof.index != index:
+            raise BindingError(f"the proof of entry {index} is for entry {proof.index} (spec 8.5)")
+        proof.verify(entry, head.size, head.root)
+    roots = {checkpoint.size: checkpoint.root.hex() for checkpoint, _ in checkpoints}
+    _check_memory(trust, max(roots), roots.get)
+    epoch = _bundle_epoch(session, entries)
+    session.first_epoch = epoch
+    _judge(Loaded(session, entries, checkpoints, artifact), trust, at, verdict, epoch)
+
+
+def _bundle_epoch(session: Session, entries: list[tuple[int, bytes]]) -> int:
+    """Return the epoch that a bundle is about, after checking that no entry was left out that could matter to it.
+
+    A bundle holds the log from the start to the close of registration, and from the auctioneer's contribution to the epoch
+    before (or from there on, for epoch 0) to the verdict, without gaps: a gap could hide a bid and convict the honest.
+
+    Raises:
+        InconclusiveError: If it holds no verdict, or has a gap.
+    """
+    bodies = [(index, _body(entry)) for index, entry in entries]
+    last_index, last = bodies[-1]
+    if not isinstance(last, m.VerdictStatement):
+        raise InconclusiveError("the bundle does not end with a verdict (spec 8.1)")
+    epoch = last.epoch
+    closed = [index for index, body in bodies if isinstance(body, m.RegistrationClose)]
+    own = session.auctioneer.party
+    start = [
+        index
+        for index, body in bodies
+        if isinstance(body, m.Contribution) and body.epoch == epoch - 1 and body.party == own
+    ]
+    if not closed or (epoch > 0 and not start):
+        raise InconclusiveError(f"the bundle lacks the setup or the start of epoch {epoch} (spec 8.1)")
+    setup_end = closed[0] + 1
+    first = start[0] if epoch > 0 else setup_end
+    wanted = [*range(setup_end), *range(first, last_index + 1)]
+    if [index for index, _ in bodies] != wanted:
+        raise InconclusiveError(
+            f"the bundle has a gap: wanted entries 0 to {setup_end - 1} and {first} to {last_index}"
+        )
+    return epoch
+
+
+def _body(entry: bytes) -> Message | None:
+    try:
+        return m.Statement.decode(entry).body
+    except MalformedError:
+        return None  # malformed bytes inside the log are evidence, judged with the rest (spec 8.4)
+
+
+def verify_receipt(data: bytes, trust: Trust, folder: Path | None) -> Verdict:
+    """Judge a receipt: signed by the auctioneer, and its statement in the log by `appear_by` (spec 3.6).
+
+    Args:
+        data: The receipt's bytes.
+        trust: What the verifier pins.
+        folder: Public folder of the log; without it only the signature is checked and the verdict is inconclusive.
+    """
+
+    def work(verdict: Verdict) -> None:
+        statement, receipt = m.decode_as(data.rstrip(b"\n"), m.Receipt)
+        statement.verify(VerifierKey.parse(trust.auctioneer))
+        if receipt.session != trust.session:
+            raise BindingError("the receipt is of another session (spec 8.5)")
+        verdict.trusted = True
+        verdict.checked["receipts"] += 1
+        if folder is None:
+            raise InconclusiveError("no log was given to look for the statement in (spec 3.6)")
+        public = folder / "public" if (folder / "public").is_dir() else folder
+        loaded = load_public(public, trust)
+        session = loaded.session
+        _add_cosigned(session, loaded.checkpoints)
+        limit = session.last_cosigned(receipt.appear_by)
+        logged = loaded.entries[: limit.size if limit else 0]
+        if any(m.Statement.decode(entry).identity == receipt.statement for _, entry in logged):
+            verdict.verdict = "holds"
+            return
+        if not session.passed(receipt.appear_by):
+            raise InconclusiveError("the receipt's deadline has not passed in this log (spec 3.6)")
+        text = f"the statement {receipt.statement[:16]}... has a receipt and is not in the log in time"
+        verdict.findings.append(Finding("3.6", receipt.round, "auctioneer", text))
+        verdict.verdict = "deviation"
+
+    return _guard(work)
