@@ -118,6 +118,7 @@ class Auctioneer:
         self.policy = policy
         self.manifest = manifest
         self.matrices: dict[int, m.MatrixBody] = {}  # private, kept for the audit (spec 6.6)
+        self.deviated: dict[int, bool] = {}  # private: was the published result another than the mechanism's?
         wanted = (str(self._sign.verifier), str(keys.log().verifier), self._lottery.head, self._audit.head)
         if wanted != (manifest.auctioneer, manifest.log, manifest.lottery_head, manifest.audit_head):
             raise ValueError("the manifest names other keys or chain heads than the auctioneer holds")
@@ -250,7 +251,10 @@ class Auctioneer:
         output = self._runner.run([item])[0]
         links[self._sign.party] = self._lottery.link(round_index)
         seed = lottery_seed(session.id, round_index, self._close(round_index).root, links)
+        honest = Auctioneer.claim(self, round_index, item, output, seed)
         output, won = self.claim(round_index, item, output, seed)
+        recorded = manifest.draw == "recorded"  # the winner is then a claim about the past, not a draw
+        self.deviated[round_index] = output != honest[0] or (not recorded and won != honest[1])
         matrix = build_matrix(manifest, round_index, mask, item.bids, output, won)
         self.matrices[round_index] = matrix
         rows = rows_of(matrix)

@@ -1,0 +1,1 @@
+"""The face: command line, simulation of repeated auctions, real records, reports."""

@@ -1,0 +1,1 @@
+"""Repeated auctions between bidder and auctioneer agents, honest and cheating, through the full protocol."""

@@ -1,0 +1,136 @@
+"""Agents: bidders that see their own values, auctioneers that see what the protocol shows them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from credible.simulation.scenario import RoundPlan
+from protocol.artifact import Header, RoundInput, RoundOutput
+from protocol.auctioneer import Auctioneer
+from protocol.encoding import pae
+from protocol.keys import derive
+
+Values = list[list[int] | None]  # by seat; None for a bidder that stays away
+
+
+def generator(secret: bytes, purpose: str, round_index: int) -> random.Random:
+    """Return a generator for one purpose and round: resuming and replaying draw the same."""
+    material = derive(secret, pae("agent", {"purpose": purpose, "round": round_index}))
+    return random.Random(int.from_bytes(material, "big"))  # noqa: S311 - plays agents; secrets come from `derive`
+
+
+class BidderAgent(Protocol):
+    """A bidder: sees its own values and the public context, returns its bids."""
+
+    def bid(self, round_index: int, values: list[int], context: Sequence[int]) -> list[int] | None:
+        """Return one integer per item in grid units, or None to stay away."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Truthful:
+    """Bids its values."""
+
+    def bid(self, round_index: int, values: list[int], context: Sequence[int]) -> list[int] | None:
+        """Return the values."""
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Shading:
+    """Bids a fixed percentage of its values."""
+
+    percent: int
+
+    def bid(self, round_index: int, values: list[int], context: Sequence[int]) -> list[int] | None:
+        """Return the values times the percentage, floored."""
+        return [value * self.percent // 100 for value in values]
+
+
+class Inflating(Auctioneer):
+    """Raises every payment of some rounds to the bidder's own bid: tier 1 cannot see it (spec 1.5)."""
+
+    rate = 0.1
+    secret = b""
+
+    def claim(
+        self, round_index: int, item: RoundInput, output: RoundOutput, seed: bytes
+    ) -> tuple[RoundOutput, list[int]]:
+        """Publish the honest result, or in a chosen round the result with payments at the own bid."""
+        output, won = super().claim(round_index, item, output, seed)
+        if generator(self.secret, "inflate", round_index).random() < self.rate:
+            payment = [
+                sum(share * bid for share, bid in zip(shares, bids, strict=True))
+                for shares, bids in zip(output.allocation, item.bids, strict=True)
+            ]
+            output = RoundOutput(allocation=output.allocation, payment=payment)
+        return output, won
+
+
+def auctioneer_agent(spec: str, secret: bytes) -> type[Auctioneer]:
+    """Return the auctioneer behind `honest` or `inflate[:RATE]`; raise ValueError for another text."""
+    name, _, argument = spec.partition(":")
+    if name == "honest" and not argument:
+        return Auctioneer
+    if name == "inflate":
+        rate = float(argument or "0.1")
+        if not 0 < rate <= 1:
+            raise ValueError(f"rate of inflated rounds is {rate}, wanted above 0 and at most 1")
+        return type("Inflating", (Inflating,), {"rate": rate, "secret": secret})
+    raise ValueError(f"auctioneer agent {spec!r}, wanted honest or inflate[:RATE]")
+
+
+def bidder_agent(spec: str) -> BidderAgent:
+    """Return the bidder behind `truthful` or `shade:PERCENT`; raise ValueError for another text."""
+    name, _, argument = spec.partition(":")
+    if name == "truthful" and not argument:
+        return Truthful()
+    if name == "shade" and argument.isascii() and argument.isdigit() and 0 < int(argument) <= 100:
+        return Shading(int(argument))
+    raise ValueError(f"bidder agent {spec!r}, wanted truthful or shade:PERCENT")
+
+
+def uniform_values(header: Header, participation: float, secret: bytes) -> Callable[[int], Values]:
+    """Return values drawn uniformly from the whole grid, each bidder present with a fixed chance."""
+
+    def draw(round_index: int) -> Values:
+        source = generator(secret, "uniform", round_index)
+        values: Values = []
+        for _ in range(header.bidders):
+            here = source.random() < participation
+            row = [source.randrange(header.bid_max + 1) for _ in range(header.items)]
+            values.append(row if here else None)
+        return values
+
+    return draw
+
+
+def sampled_values(rounds: Sequence[Values], secret: bytes) -> Callable[[int], Values]:
+    """Return values drawn from recorded rounds, with replacement."""
+
+    def draw(round_index: int) -> Values:
+        return rounds[generator(secret, "sample", round_index).randrange(len(rounds))]
+
+    return draw
+
+
+@dataclass(frozen=True)
+class AgentScenario:
+    """A simulated market: values by round, one bidder agent for all seats, one auctioneer agent."""
+
+    seats: list[str]
+    values: Callable[[int], Values]
+    bidder: BidderAgent
+    auctioneer: type[Auctioneer]
+
+    def plan(self, round_index: int) -> RoundPlan:
+        """Ask every present bidder for its bids."""
+        bids = {}
+        for seat, values in enumerate(self.values(round_index)):
+            chosen = None if values is None else self.bidder.bid(round_index, values, ())
+            if chosen is not None:
+                bids[seat] = chosen
+        return RoundPlan(bids)
