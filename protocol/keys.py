@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from nacl.bindings import crypto_sign_open, crypto_sign_seed_keypair
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey as NaclSigningKey
 
 from protocol.errors import MalformedError, SignatureError
 
@@ -80,11 +79,15 @@ class VerifierKey:
         name: Text without space or plus sign.
         kind: 0x01 for signatures, 0x04 for witness cosignatures.
         key: 32 bytes of an Ed25519 public key.
+        key_id: First 4 bytes of SHA-256(NAME || 0x0A || type || key).
+        party: Identity of the key's owner: SHA-256 of the text form, in hex (spec 2.11).
     """
 
     name: str
     kind: int
     key: bytes
+    key_id: bytes = field(init=False, repr=False, compare=False)
+    party: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > 100 or not self.name.isascii() or not self.name.isprintable():
@@ -94,16 +97,9 @@ class VerifierKey:
         if self.kind not in (ED25519, COSIGNATURE):
             raise MalformedError(f"key type {self.kind:#04x} is not known (spec 4.6)")
         check_public_key(self.key)
-
-    @property
-    def key_id(self) -> bytes:
-        """First 4 bytes of SHA-256(NAME || 0x0A || type || key)."""
-        return hashlib.sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.key).digest()[:4]
-
-    @property
-    def party(self) -> str:
-        """Identity of the key's owner: SHA-256 of the text form, in hex (spec 2.11)."""
-        return hashlib.sha256(str(self).encode("ascii")).hexdigest()
+        digest = hashlib.sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.key).digest()
+        object.__setattr__(self, "key_id", digest[:4])
+        object.__setattr__(self, "party", hashlib.sha256(str(self).encode("ascii")).hexdigest())
 
     def __str__(self) -> str:
         return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(bytes([self.kind]) + self.key).decode('ascii')}"
@@ -147,7 +143,7 @@ class SigningKey:
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64 bytes of an Ed25519 signature."""
-        return NaclSigningKey(self.seed).sign(message).signature
+        return crypto_sign(message, self._secret)[:64]
 
 
 def decode_base64(text: str, what: str) -> bytes:

@@ -34,6 +34,7 @@ from protocol.storage.vault import Vault
 from protocol.verify import ARTIFACT_FILE, CHECKPOINTS, MANIFEST_FILE, POLICY_FILE, Head, Trust
 from protocol.witness import Witness
 
+PUBLISH_SECONDS: Final = 0.5
 LAST_SECONDS: Final = 1  # a checkpoint is cosigned this long before its deadline
 
 
@@ -123,6 +124,8 @@ class Market:
         )
         self._stored = len(entries)
         self._stored_movements = 0
+        self._published: set[int] = set()  # sizes of the checkpoints in the public folder
+        self._published_at = time.monotonic()
         self._tiles = TileDirectory(self.public)
         if fresh:
             self._records.append(("config", "run", config))
@@ -295,28 +298,34 @@ class Market:
     # --- keeping -----------------------------------------------------------------------------------------------------
 
     def _store(self, *, durable: bool = False) -> None:
+        """Make the unit durable in the vault; bring the public folder up to it twice a second, and at the end."""
         log = self.auctioneer.log
         for offset, movement in enumerate(self._movements[self._stored_movements :]):
             number = self._stored_movements + offset
             self._records.append(("movement", f"{number:010d}", msgspec.json.encode(movement)))
-        fresh = log.entries[self._stored :]
-        self._vault.commit(self._stored, fresh, self._records)
+        self._vault.commit(self._stored, log.entries[self._stored :], self._records)
         self._stored, self._stored_movements = len(log.entries), len(self._movements)
-        if log.tree.size in self._notes:
-            for kind, name, data in self._records:
-                if kind == "checkpoint":
-                    write_file(self.public / CHECKPOINTS / name, data, durable=durable)
-            self._tiles.write(log.tree, log.entries, self._notes[log.tree.size], durable=durable)
-            trust = Trust(
-                session=self.session.id,
-                auctioneer=self.manifest.auctioneer,
-                policy=self.policy.digest,
-                checkpoint=Head(size=log.tree.size, root=log.tree.root().hex()),
-            )
-            write_file(trust_path(self.folder), trust.encode(), durable=durable)
-            self._records = []
-        else:  # a unit that ends without a cosigned checkpoint is published with the next one
-            self._records = [record for record in self._records if record[0] == "checkpoint"]
+        self._records = []
+        if durable or time.monotonic() - self._published_at > PUBLISH_SECONDS:
+            self._publish(durable=durable)
+
+    def _publish(self, *, durable: bool) -> None:
+        log = self.auctioneer.log
+        note = self._notes.get(log.tree.size)
+        if note is None:
+            return  # the last unit ends without a checkpoint of its own; the next one publishes it
+        for size in sorted(set(self._notes) - self._published):
+            write_file(self.public / CHECKPOINTS / str(size), self._notes[size].encode(), durable=False)
+            self._published.add(size)
+        self._tiles.write(log.tree, log.entries, note, durable=durable)
+        trust = Trust(
+            session=self.session.id,
+            auctioneer=self.manifest.auctioneer,
+            policy=self.policy.digest,
+            checkpoint=Head(size=log.tree.size, root=log.tree.root().hex()),
+        )
+        write_file(trust_path(self.folder), trust.encode(), durable=durable)
+        self._published_at = time.monotonic()
 
     def _write_setup(self) -> None:
         write_file(self.public / MANIFEST_FILE, canonical(self.manifest) + b"\n")
@@ -356,8 +365,6 @@ class Market:
         self._stored_movements = len(self._movements)
         if self._stored:  # what an interruption left unpublished
             self._write_setup()
-            for size, note in self._notes.items():
-                write_file(self.public / CHECKPOINTS / str(size), note.encode(), durable=False)
 
     def _bidder(self, seat: int, name: str) -> Bidder:
         keys = self._secrets.bidder(seat, name)

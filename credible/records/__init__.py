@@ -1,0 +1,1 @@
+"""Loaders for real auction records, and their replay through the protocol."""
