@@ -49,7 +49,9 @@ class Replay:
             [seated.seat for seated, bid in zip(row, auction.bids, strict=True) if bid.won]
             for row, auction in zip(self.seated, self.auctions, strict=True)
         ]
-        self.auctioneer: type[Auctioneer] = type("RecordedAuctioneer", (_RecordedAuctioneer,), {"winners": self.winners})
+        self.auctioneer: type[Auctioneer] = type(
+            "RecordedAuctioneer", (_RecordedAuctioneer,), {"winners": self.winners}
+        )
 
     @property
     def bid_max(self) -> int:
@@ -108,9 +110,7 @@ class ReplayException:
     reason: str
 
 
-def explain(
-    replay: Replay, findings: Sequence[Finding]
-) -> tuple[list[ReplayException], dict[str, int]]:
+def explain(replay: Replay, findings: Sequence[Finding]) -> tuple[list[ReplayException], dict[str, int]]:
     """Classify what an audit found in a replayed record, and what it confirmed.
 
     Args:
@@ -152,7 +152,9 @@ def _why(auction: RecordedAuction, passed_over: Sequence[object]) -> tuple[str, 
     if len(winners) > 1:
         return "several_winners", f"{len(winners)} winners are recorded; the rule names one"
     disqualified = [bid for bid in bids if bid.status == "invalid"]
-    won = f"firm {winners[0].firm} won at {winners[0].price:,}" if winners[0].price is not None else "an unpriced bid won"
+    won = (
+        f"firm {winners[0].firm} won at {winners[0].price:,}" if winners[0].price is not None else "an unpriced bid won"
+    )
     if bids and len(disqualified) == len(bids):
         reasons = ", ".join(sorted({bid.invalid_reason or "no reason given" for bid in disqualified}))
         return "lowest_disqualified", f"the lowest admissible price, {shown}, was ruled out ({reasons}); {won}"

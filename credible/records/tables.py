@@ -66,5 +66,3 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
             yield Row(path, reader.line_num, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise MalformedError(f"{path}, line {reader.line_num}: {error}") from error
-
-

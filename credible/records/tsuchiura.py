@@ -95,9 +95,7 @@ def paired_rounds(auctions: list[RecordedAuction], bidders: int, seed: int) -> d
             discounts = [_discounts(first), _discounts(second)]
             firms = sorted({*discounts[0], *discounts[1]})
             source.shuffle(firms)
-            chosen: list[list[int] | None] = [
-                [item.get(firm, 0) for item in discounts] for firm in firms[:bidders]
-            ]
+            chosen: list[list[int] | None] = [[item.get(firm, 0) for item in discounts] for firm in firms[:bidders]]
             rounds.setdefault(day, []).append(chosen + [None] * (bidders - len(chosen)))
     return rounds
 

@@ -203,7 +203,9 @@ class Market:
     def _register(self) -> None:
         start = self.manifest.start
         money = self.manifest.money
-        self._move("deposit-auctioneer", {AccountBook.OUTSIDE: -money.deposit, self.session.auctioneer.party: money.deposit})
+        self._move(
+            "deposit-auctioneer", {AccountBook.OUTSIDE: -money.deposit, self.session.auctioneer.party: money.deposit}
+        )
         for bidder in self._bidders:
             self.auctioneer.receive(bidder.registration(), start - 200)
             self._move(
@@ -244,9 +246,7 @@ class Market:
             findings, row = bidder.check_row(index, rows.get(bidder.party))
             self.summary.tier1 += findings
             if row is not None and row.charge:
-                self._move(
-                    f"round-{index}-{bidder.party}", {AccountBook.OUTSIDE: -row.charge, ESCROW: row.charge}
-                )
+                self._move(f"round-{index}-{bidder.party}", {AccountBook.OUTSIDE: -row.charge, ESCROW: row.charge})
                 self.summary.revenue += row.charge
         self._records.append(("matrix", str(index), canonical(self.auctioneer.matrices[index])))
         if self.auctioneer.deviated[index]:
@@ -409,5 +409,3 @@ def stored_config(folder: Path) -> tuple[bytes, bytes]:
     if config is None or root is None:
         raise MalformedError(f"{folder}: the session was never started")
     return config, root
-
-

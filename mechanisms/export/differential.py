@@ -1,0 +1,102 @@
+"""The differential check at export: the artifact against float, integers and the reference evaluator (design section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from onnx.reference import ReferenceEvaluator
+
+from mechanisms.affine.menu import AffineMaximizer, IntegerAffineMaximizer
+from protocol.artifact.engine import Engine
+from protocol.artifact.static import CheckedArtifact
+
+
+class DifferentialError(Exception):
+    """Two evaluators of one artifact disagree; nothing is exported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Differential:
+    """What the check compared, in units of value.
+
+    Attributes:
+        profiles: Profiles compared, random and adversarial.
+        revenue_float: Mean revenue of the float mechanism on the random profiles.
+        revenue_exact: Mean revenue of the artifact on the same profiles, rounded to the grid.
+        payment_difference: Largest difference of a payment where both chose the same allocation.
+        other_allocations: Random profiles where float and exact chose different allocations.
+    """
+
+    profiles: int
+    revenue_float: float
+    revenue_exact: float
+    payment_difference: float
+    other_allocations: int
+
+
+def adversarial_bids(bidders: int, items: int, bid_max: int, source: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return bids meant to hurt: corners, ties, out of range, one unit apart; shape (batch, bidders, items)."""
+    edge = np.array([0, 1, bid_max - 1, bid_max, bid_max + 1, -1, 2**40, -(2**40), np.iinfo(np.int64).max])
+    corners = source.choice(edge, size=(64, bidders, items))
+    level = source.integers(0, bid_max + 1, size=(32, 1, 1))
+    ties = np.broadcast_to(level, (32, bidders, items)).copy()
+    near = ties + source.integers(-1, 2, size=ties.shape)
+    constant = [np.full((1, bidders, items), value) for value in (0, bid_max)]
+    return np.concatenate([corners, ties, near, *constant]).astype(np.int64)
+
+
+def differential_check(
+    mechanism: AffineMaximizer,
+    artifact: CheckedArtifact,
+    valuations: npt.NDArray[np.float64],
+    *,
+    unit: Fraction,
+    seed: int,
+) -> Differential:
+    """Compare the artifact with the float mechanism, the integer twin and onnx.reference.
+
+    Args:
+        mechanism: The float mechanism.
+        artifact: Its artifact.
+        valuations: Random profiles, shape (batch, bidders, items), in units of value.
+        unit: Value of one grid unit.
+        seed: Decides the adversarial profiles.
+
+    Raises:
+        DifferentialError: If the artifact differs in one bit from the integer twin or onnx.reference.
+    """
+    header = artifact.header
+    engine = Engine(artifact.data)
+    bids = np.clip(np.rint(valuations / float(unit)), 0, header.bid_max).astype(np.int64)
+    hostile = adversarial_bids(header.bidders, header.items, header.bid_max, np.random.default_rng(seed))
+    everything = np.concatenate([bids[:512], hostile])
+    arrays = engine.run_arrays(everything)
+    parameters = {name: np.asarray(value) for name, value in artifact.parameters.items()}
+    twin = IntegerAffineMaximizer(parameters["menu"], parameters["boosts"], parameters["weights"], header.bid_max)
+    allocation, payment = twin.run(everything)
+    if (allocation != arrays["allocation"]).any() or (payment != arrays["payment"]).any():
+        raise DifferentialError("the artifact differs from the integer twin")
+    everyone = np.ones(everything.shape[:2], dtype=np.int64)
+    reference = ReferenceEvaluator(artifact.model).run(
+        ["allocation", "payment"], {"bids": everything, "participation": everyone}
+    )
+    if (reference[0] != arrays["allocation"]).any() or (reference[1] != arrays["payment"]).any():
+        raise DifferentialError("the artifact differs from onnx.reference")
+    exact = engine.run_arrays(bids)
+    outcome = mechanism.run(torch.from_numpy(bids.astype(np.float64) * float(unit)))
+    shares = exact["allocation"] / header.unit_share
+    paid = exact["payment"] * float(unit / header.unit_share)
+    tolerance = 2.0 / header.unit_share  # nearest shares differ by at most this after repair
+    same = (np.abs(shares - outcome.allocation.numpy()) <= tolerance).all(axis=(1, 2))
+    gap = np.abs(paid - outcome.payment.numpy())[same]
+    return Differential(
+        profiles=len(everything) + len(bids),
+        revenue_float=float(outcome.payment.sum(1).mean()),
+        revenue_exact=float(paid.sum(axis=1).mean()),
+        payment_difference=float(gap.max()) if gap.size else 0.0,
+        other_allocations=int((~same).sum()),
+    )

@@ -1,0 +1,59 @@
+"""Rounding a float affine maximizer to the artifact's grid (exact.md, sections 2 and 7).
+
+Rounding parameters costs revenue only: any integer menu, boosts and weights are an exact affine maximizer.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+
+from mechanisms.affine.menu import AffineMaximizer
+from protocol.artifact.build import menu_affine
+from protocol.artifact.static import CheckedArtifact
+
+WEIGHT_MAX: Final = 1 << 10
+
+
+def quantise_affine(
+    mechanism: AffineMaximizer, *, unit: Fraction, bid_max: int, share_bits: int, name: str
+) -> CheckedArtifact:
+    """Return the artifact of an affine maximizer.
+
+    Args:
+        mechanism: The float mechanism, values in units of value.
+        unit: Value of one grid unit.
+        bid_max: Largest bid, grid units.
+        share_bits: q: shares count 2^-q.
+        name: What people call one grid unit.
+
+    Raises:
+        ArtifactRefusedError: If the integers would leave the exact range.
+    """
+    whole = 1 << share_bits
+    menu = np.rint(mechanism.menu.numpy() * whole).astype(np.int64)
+    for entry, item in np.argwhere(menu.sum(axis=1) > whole):  # nearest shares may give out too much: take it back
+        surplus = int(menu[entry, :, item].sum()) - whole
+        menu[entry, int(menu[entry, :, item].argmax()), item] -= surplus
+    raw = mechanism.weights.numpy()
+    equal = bool((raw == raw[0]).all())
+    factor = 1.0 / float(raw[0]) if equal else WEIGHT_MAX / float(raw.max())
+    weights = np.maximum(np.rint(raw * factor), 1).astype(np.int64)
+    boosts = np.rint(mechanism.boosts.numpy() * factor * whole / float(unit)).astype(np.int64)
+    menu, boosts = _without_repeats(menu, boosts)
+    return menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit=name)
+
+
+def _without_repeats(
+    menu: "np.typing.NDArray[np.int64]", boosts: "np.typing.NDArray[np.int64]"
+) -> "tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]":
+    """Keep, of entries with equal shares, the first of greatest boost: the others can never be chosen."""
+    best: dict[bytes, int] = {}
+    for index in range(len(menu)):
+        key = menu[index].tobytes()
+        if key not in best or boosts[index] > boosts[best[key]]:
+            best[key] = index
+    kept = sorted(best.values())
+    return menu[kept], boosts[kept]

@@ -1,0 +1,6 @@
+"""The one training loop, its objectives, schedules and run folders."""
+
+from mechanisms.training.lottery_ama import LotteryAMA
+from mechanisms.training.loop import Schedule, TrainingResult, train
+
+__all__ = ["LotteryAMA", "Schedule", "TrainingResult", "train"]

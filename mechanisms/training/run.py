@@ -1,0 +1,141 @@
+"""A run folder: configuration, environment, metrics, weights, checkpoints to resume from (hardening 4.11)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+CONFIG: Final = "config.json"
+ENVIRONMENT: Final = "environment.json"
+METRICS: Final = "metrics.jsonl"
+WEIGHTS: Final = "weights.safetensors"
+KEPT: Final = 2  # checkpoints
+
+
+class RunError(Exception):
+    """A run folder that cannot be used; the text says what was found and what was wanted."""
+
+
+class RunFolder:
+    """One training run on disk.
+
+    Args:
+        path: The folder.
+        config: What the run is; compared with the stored one on resume.
+        resume: Whether an existing folder is gone on with.
+
+    Raises:
+        FileExistsError: If the folder exists and `resume` is not set.
+        RunError: If on resume the stored configuration differs.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], *, resume: bool = False) -> None:
+        self.path = path
+        if path.exists():
+            if not resume:
+                raise FileExistsError(f"{path} exists; choose another folder, or resume it")
+            stored = read_config(path)
+            if stored != config:
+                changed = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
+                raise RunError(f"{path} was started with other settings: {', '.join(changed)}")
+        else:
+            path.mkdir(parents=True)
+            _write(path / CONFIG, _json(config))
+            _write(path / ENVIRONMENT, _json({"python": platform.python_version(), "torch": torch.__version__}))
+
+    def log(self, **metrics: float) -> None:
+        """Append one line of metrics."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    def save(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam, step: int) -> None:
+        """Write a checkpoint, its hash in its name, then drop all but the last two."""
+        tensors = {f"parameter.{name}": tensor.detach().contiguous() for name, tensor in parameters.items()}
+        for name, tensor in parameters.items():
+            state = optimizer.state[tensor]
+            tensors |= {f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
+        data = save_tensors({name: tensor.clone() for name, tensor in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()[:32]
+        _write(self.path / f"checkpoint-{step:08d}-{digest}.safetensors", data)
+        weights = {name: tensor.detach().clone().contiguous() for name, tensor in parameters.items()}
+        _write(self.path / WEIGHTS, save_tensors(weights))
+        for old in self._checkpoints()[:-KEPT]:
+            old.unlink()
+
+    def restore(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam) -> int:
+        """Load the last checkpoint into parameters and optimizer; return the steps done, 0 if there is none.
+
+        Raises:
+            RunError: If its bytes do not have the hash in its name, or its tensors other shapes.
+        """
+        found = self._checkpoints()
+        if not found:
+            return 0
+        path = found[-1]
+        data = path.read_bytes()
+        _, step, digest = path.stem.split("-")
+        if hashlib.sha256(data).hexdigest()[:32] != digest:
+            raise RunError(f"{path.name}: the bytes do not have the hash in the name")
+        tensors = load_tensors(data)
+        for name, tensor in parameters.items():
+            stored = tensors.get(f"parameter.{name}")
+            if stored is None or stored.shape != tensor.shape:
+                raise RunError(f"{path.name}: parameter {name} is missing or has another shape")
+            tensor.copy_(stored)
+            optimizer.state[tensor] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": tensors[f"first.{name}"],
+                "exp_avg_sq": tensors[f"second.{name}"],
+            }
+        return int(step)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.path.glob("checkpoint-*.safetensors"))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the configuration of a run folder; raise RunError if there is none."""
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: no run folder: {error}") from error
+    if not isinstance(config, dict):
+        raise RunError(f"{path / CONFIG}: not an object")
+    return config
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the trained tensors of a run; raise RunError if there are none."""
+    try:
+        return load_tensors((path / WEIGHTS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: no weights: {error}") from error
+    except Exception as error:  # safetensors raises its own error type, which it does not export for all versions
+        raise RunError(f"{path / WEIGHTS}: cannot be read: {error}") from error
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode("utf-8")
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
