@@ -59,7 +59,7 @@ class AffineMaximizer:
     def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
         """Run one auction per profile of reports, in chunks that bound memory to 2^24 welfare entries."""
         chunk = max(1, (1 << 24) // (len(self.boosts) * self.bidders))
-        parts = [self._run(part) for part in valuations.split(chunk)]
+        parts = [self._run(part) for part in torch.split(valuations, chunk)]
         return Outcome(
             allocation=torch.cat([part.allocation for part in parts]),
             payment=torch.cat([part.payment for part in parts]),

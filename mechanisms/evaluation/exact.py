@@ -15,7 +15,8 @@ from protocol.artifact.engine import Engine
 def _gain(engine: Engine, values: npt.NDArray[np.int64], reports: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return utilities in fine units at true `values` when `reports` are submitted, shape (batch, bidders)."""
     arrays = engine.run_arrays(reports)
-    return (arrays["allocation"] * values).sum(axis=2) - arrays["payment"]
+    gains: npt.NDArray[np.int64] = (arrays["allocation"] * values).sum(axis=2) - arrays["payment"]
+    return gains
 
 
 def evaluate_exact(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ def differential_check(
     if (allocation != arrays["allocation"]).any() or (payment != arrays["payment"]).any():
         raise DifferentialError("the artifact differs from the integer twin")
     everyone = np.ones(everything.shape[:2], dtype=np.int64)
-    reference = ReferenceEvaluator(artifact.model).run(
+    reference: Any = ReferenceEvaluator(artifact.model).run(
         ["allocation", "payment"], {"bids": everything, "participation": everyone}
     )
     if (reference[0] != arrays["allocation"]).any() or (reference[1] != arrays["payment"]).any():

@@ -74,7 +74,7 @@ class LotteryAMA:
         boost_gradient = torch.zeros(size)
         total = 0.0
         chunk = max(128, (1 << 20) // size)
-        for part in values.to(torch.float32).split(chunk):
+        for part in torch.split(values.to(torch.float32), chunk):
             total += self._accumulate(part, full, boosts, temperature, menu_gradient, boost_gradient)
         count = len(values)
         inner = menu_gradient[:-1] / count

@@ -1,0 +1,5 @@
+"""`python -m credible` is `credible`."""
+
+from credible.cli import main
+
+main()

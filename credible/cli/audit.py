@@ -1,0 +1,56 @@
+"""credible audit."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from credible.cli.common import Json, UsageError, need_new, show
+from credible.cli.verify import verdict_json
+from protocol import messages as m
+from protocol.bundle import write_bundle
+from protocol.storage.files import write_file
+from protocol.verify import VERDICT_FILE, load_public, verify_path
+
+
+def audit(
+    session: Annotated[Path, typer.Argument(help="Session folder, or its public folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the evidence bundles; SESSION.evidence if left out.")
+    ] = None,
+    epoch: Annotated[list[int] | None, typer.Option(help="Only these epochs.")] = None,
+    json: Json = False,
+) -> None:
+    """Draw the audited rounds again, re-execute what was disclosed, write one evidence bundle per epoch."""
+    public = session / "public" if (session / "public").is_dir() else session
+    target = out or session.with_name(session.name + ".evidence")
+    need_new(target)
+    loaded = load_public(public, None)
+    known = set()
+    for _, entry in loaded.entries:
+        body = m.Statement.decode(entry).body
+        if isinstance(body, m.VerdictStatement):
+            known.add(body.epoch)
+    wanted = sorted(known) if not epoch else sorted(set(epoch))
+    if set(wanted) - known:
+        raise UsageError(f"no verdict is logged on epoch {', '.join(map(str, sorted(set(wanted) - known)))}")
+    rows = Table("epoch", "entries", "rounds re-executed", "findings", "bundle")
+    bundles = []
+    worst = 0
+    for number in wanted:
+        folder = target / f"epoch-{number}"
+        count = write_bundle(public, number, folder)
+        verdict = verify_path(folder)
+        result = verdict_json(verdict)
+        write_file(folder / VERDICT_FILE, (json_module.dumps(result, indent=1) + "\n").encode("utf-8"))
+        rounds = verdict.checked["rounds re-executed"]
+        rows.add_row(str(number), str(count), str(rounds), str(len(verdict.findings)), str(folder))
+        bundles.append({"epoch": number, "bundle": str(folder), **result})
+        worst = max(worst, 1 if verdict.verdict in ("deviation", "invalid") else 0)
+    show({"bundles": bundles}, rows, as_json=json)
+    if worst:
+        raise typer.Exit(worst)

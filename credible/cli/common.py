@@ -1,0 +1,84 @@
+"""What the commands share: output, progress, exit statuses (spec 8.6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from protocol.errors import MalformedError
+from protocol.storage.files import read_file
+
+HOLDS: Final = 0
+DEVIATION: Final = 1
+USAGE: Final = 2
+MALFORMED: Final = 3
+INCONCLUSIVE: Final = 4
+DEFECT: Final = 70
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Make the run reproducible; without it secrets are fresh.")]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class UsageError(Exception):
+    """Options that do not go together; exit status 2."""
+
+
+def show(result: dict[str, Any], lines: list[str] | Table, *, as_json: bool) -> None:
+    """Print a result: one JSON object, or lines or a table for people."""
+    if as_json:
+        print(json.dumps(result, ensure_ascii=True))  # noqa: T201 - the one place that prints machine output
+    elif isinstance(lines, Table):
+        out.print(lines)
+    else:
+        for line in lines:
+            out.print(line, markup=False)
+
+
+@dataclass(slots=True)
+class Bar:
+    """Moves a progress bar; silent where there is no terminal."""
+
+    progress: Progress | None
+    task: Any
+
+    def to(self, done: int) -> None:
+        """Set how much is done."""
+        if self.progress is not None:
+            self.progress.update(self.task, completed=done)
+
+
+@contextmanager
+def bar(title: str, total: int, *, quiet: bool) -> Iterator[Bar]:
+    """Show a progress bar on stderr, on a terminal only."""
+    if quiet or not err.is_terminal:
+        yield Bar(None, None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield Bar(progress, progress.add_task(title, total=total))
+
+
+def read_input(path: Path, limit: int) -> bytes:
+    """Read a file that the user named; raise MalformedError that names it if there is none."""
+    try:
+        return read_file(path, limit)
+    except FileNotFoundError as error:
+        raise MalformedError(f"{path}: no such file") from error
+
+
+def need_new(path: Path) -> None:
+    """Raise UsageError if a path that is to be written exists."""
+    if path.exists():
+        raise UsageError(f"{path} exists; choose another name")

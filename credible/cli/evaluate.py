@@ -1,0 +1,88 @@
+"""credible evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from credible import settings as store
+from credible.cli.common import Json, UsageError, err, read_input, show
+from credible.records.tsuchiura import CAVEAT
+from credible.records.values import valuation_model
+from credible.runs import load_run
+from protocol.artifact import Sandbox
+from protocol.artifact.header import MAX_BYTES
+
+
+def evaluate(
+    source: Annotated[Path, typer.Argument(help="Run folder, or an artifact FILE.onnx.")],
+    samples: Annotated[int, typer.Option(help="Fresh profiles for revenue, IR and feasibility.", min=2)] = 200_000,
+    setting: Annotated[str | None, typer.Option(help="Values to evaluate an artifact on.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 12345,
+    json: Json = False,
+) -> None:
+    """Measure revenue with its standard error, regret with its search, IR and feasibility, beside baselines."""
+    is_run = source.is_dir()
+    if not is_run and setting is None:
+        raise UsageError("an artifact is evaluated on the values of a setting: give --setting NAME")
+    data = b"" if is_run else read_input(source, MAX_BYTES)
+    import torch
+
+    from mechanisms.classic import SecondPrice, best_reserves, vcg
+    from mechanisms.evaluation import evaluate as measure
+    from mechanisms.evaluation import evaluate_exact
+    from mechanisms.training.loop import step_generator
+
+    torch.set_num_threads(1)
+    if is_run:
+        chosen, mechanism, _ = load_run(source)
+        values = valuation_model(chosen, held_out=True)
+        result = measure(mechanism, values, samples=samples, seed=seed)
+    else:
+        from protocol.artifact.engine import Engine
+
+        chosen = store.load(setting or "")
+        values = valuation_model(chosen, held_out=True)
+        with Sandbox(data) as checked:  # the limits of a foreign file apply before it is loaded here
+            certified = checked.summary.certified
+        engine = Engine(data)
+        header, grid = engine.artifact.header, chosen.grid_unit()
+        if (header.bidders, header.items) != (chosen.bidders, chosen.items) or header.context:
+            raise UsageError(f"the artifact is for {header.bidders} x {header.items}, the setting for "
+                             f"{chosen.bidders} x {chosen.items} without context")  # fmt: skip
+        if (header.bid_max, header.share_bits) != (grid.bid_max, grid.share_bits):
+            raise UsageError("the artifact's grid is not the setting's: their units would differ")
+        bids = grid.to_grid(values.sample(samples, step_generator(seed, 0, 0)).numpy())
+        result = evaluate_exact(engine, bids, unit=Fraction(grid.unit), certified=certified, seed=seed)
+    baselines = {}
+    reserves = best_reserves(valuation_model(chosen).sample(20_000, step_generator(seed, 5, 0)))
+    for name, rival in (
+        ("vcg", vcg(chosen.bidders, chosen.items)),
+        ("item_wise_myerson", SecondPrice(chosen.bidders, reserves)),
+    ):
+        rated = measure(rival, values, samples=samples, seed=seed, searched=2, draws=0)
+        baselines[name] = {"revenue": rated.revenue, "revenue_se": rated.revenue_se}
+    ceiling = measure(
+        vcg(chosen.bidders, chosen.items), values, samples=samples, seed=seed, searched=2, draws=0
+    ).welfare
+    if result.revenue > ceiling + 5 * result.revenue_se:
+        err.print(f"revenue {result.revenue:.5f} is above the full surplus {ceiling:.5f}: the evaluation is wrong")
+    table = Table("measure", "value", title=f"{source}, values of {chosen.name}")
+    table.add_row("revenue", f"{result.revenue:.5f} +- {result.revenue_se:.5f}")
+    for name, row in baselines.items():
+        table.add_row(f"  {name.replace('_', ' ')}", f"{row['revenue']:.5f} +- {row['revenue_se']:.5f}")
+    table.add_row("full surplus", f"{ceiling:.5f}")
+    table.add_row("efficiency", f"{result.welfare / ceiling:.4f}" if ceiling else "-")
+    table.add_row("regret", f"{result.regret:.3g} ({result.regret_kind})")
+    table.add_row("  search found", f"{result.regret_found:.3g} ({result.regret_search})")
+    table.add_row("IR violation", f"{result.ir_violation:.3g}")
+    table.add_row("overallocation", f"{result.overallocation:.3g}")
+    table.add_row("samples", str(result.samples))
+    if chosen.values.kind == "tsuchiura":
+        err.print(CAVEAT)
+    show({**asdict(result), "baselines": baselines, "surplus": ceiling}, table, as_json=json)

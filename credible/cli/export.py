@@ -1,0 +1,75 @@
+"""credible export."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from credible.cli.common import Json, UsageError, need_new, show
+from credible.runs import load_run
+from protocol.storage.files import write_file
+
+CLASSIC = ("second-price", "vcg", "myerson-uniform", "first-price", "procurement")
+
+
+def export(
+    source: Annotated[str, typer.Argument(help=f"Run folder, or a classic auction: {', '.join(CLASSIC)}.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.onnx to write; the card goes beside it.")],
+    bidders: Annotated[int, typer.Option(help="Seats of a classic auction.", min=1)] = 3,
+    items: Annotated[int, typer.Option(help="Items of a classic auction, each sold alone.", min=1)] = 1,
+    bid_max: Annotated[int, typer.Option(help="Largest bid of a classic auction, in grid units.", min=1)] = 1_000_000,
+    share_bits: Annotated[int, typer.Option(help="Shares count 2^-q of an item.", min=0, max=32)] = 16,
+    reserve: Annotated[int, typer.Option(help="Reserve of second-price, in grid units.", min=0)] = 0,
+    unit: Annotated[str, typer.Option(help="What one grid unit of a classic auction is.")] = "1e-6 of value",
+    json: Json = False,
+) -> None:
+    """Quantise, compile, prove exact and check against the float mechanism; write the artifact and its card."""
+    need_new(output)
+    measured: dict[str, object] = {}
+    if source in CLASSIC:
+        from protocol.artifact import build
+
+        if source in ("first-price", "procurement"):
+            if items != 1:
+                raise UsageError(f"{source} sells one item, got --items {items}")
+            artifact = build.first_price(
+                bidders=bidders, bid_max=bid_max, share_bits=share_bits, unit=unit, procurement=source == "procurement"
+            )
+        else:
+            price = {"vcg": 0, "myerson-uniform": -(-bid_max // 2)}.get(source, reserve)
+            artifact = build.single_item_reserve(
+                [price] * items, bidders=bidders, bid_max=bid_max, share_bits=share_bits, unit=unit
+            )
+    else:
+        from credible.records.values import valuation_model
+        from mechanisms.export import differential_check, quantise_affine
+        from mechanisms.training.loop import step_generator
+
+        setting, mechanism, config = load_run(Path(source))
+        grid = setting.grid_unit()
+        artifact = quantise_affine(
+            mechanism, unit=grid.unit, bid_max=grid.bid_max, share_bits=grid.share_bits, name=grid.name
+        )
+        sample = valuation_model(setting, held_out=True).sample(20_000, step_generator(int(config["seed"]), 6, 0))
+        checked = differential_check(mechanism, artifact, sample.numpy(), unit=grid.unit, seed=int(config["seed"]))
+        measured = {"differential": asdict(checked), "setting": setting.name, "seed": config["seed"]}
+    write_file(output, artifact.data)
+    from protocol.artifact.card import write_card
+
+    card = write_card(output, artifact, measured=measured)
+    lines = [
+        f"{output}: class {artifact.header.kind}, {len(artifact.data):,} bytes, float64 magnitudes below "
+        f"2^{artifact.max_bits} proved, SHA-256 {artifact.file_sha256}",
+        f"{card}: card",
+    ]
+    result = {
+        "file": str(output),
+        "file_sha256": artifact.file_sha256,
+        "card": str(card),
+        "max_bits": artifact.max_bits,
+        **measured,
+    }
+    show(result, lines, as_json=json)

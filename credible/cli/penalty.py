@@ -1,0 +1,80 @@
+"""credible penalty."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from credible.cli.common import Json, UsageError, read_input, show
+from protocol.artifact import Sandbox
+from protocol.artifact.header import MAX_BYTES
+from protocol.penalties import (
+    audits_needed,
+    detection_fixed,
+    detection_independent,
+    gain_bound,
+    requirement,
+)
+
+
+def penalty(
+    file: Annotated[Path | None, typer.Argument(help="Artifact FILE.onnx, whose support gives the gain bound.")] = None,
+    preset: Annotated[str, typer.Option(help="prompt or published (spec 7.3).")] = "prompt",
+    gain: Annotated[
+        int | None, typer.Option(help="Gain bound g of one round, fine units, without an artifact.", min=0)
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds T.", min=1)] = 100,
+    k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 1,
+    q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
+    lag: Annotated[int, typer.Option(help="Rounds until the verdict L, for prompt.", min=0)] = 5,
+    aborting: Annotated[
+        int, typer.Option(help="Bidders assumed to abort for the auctioneer, c (spec 5.8).", min=0, max=16)
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Compute the penalty and the deposit with which cheating does not pay, and the chance to detect it."""
+    if (file is None) == (gain is None):
+        raise UsageError("give an artifact, or --gain, and not both")
+    if file is not None:
+        with Sandbox(read_input(file, MAX_BYTES)) as sandbox:
+            header = sandbox.header
+        g = gain_bound(header.items, header.bid_max, header.share_bits)
+    else:
+        g = gain or 0
+    try:
+        chance = Fraction(q)
+        if not 0 < chance <= 1 or k > rounds:
+            raise ValueError(f"q is {q} and k {k} of {rounds}: wanted 0 < q <= 1 and k <= T")
+        needed = requirement(preset, g=g, rounds=rounds, k=k, q=chance, lag=lag, coins=2**aborting)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(str(error)) from error
+    deviating = sorted({w for w in (1, max(1, rounds // 100), max(1, rounds // 10), rounds) if w <= rounds})
+    detection = {
+        str(w): float(detection_fixed(rounds, k, w) if preset == "published" else detection_independent(chance, w))
+        for w in deviating
+    }
+    table = Table("quantity", "value", title=f"preset {preset}, spec {needed.rule}, money in fine units")
+    table.add_row("largest gain of one round, g", f"{g:,}")
+    table.add_row("penalty, at least", f"{needed.penalty:,}")
+    table.add_row("deposit, at least", f"{needed.deposit:,}")
+    table.add_row("penalty / g", f"{needed.penalty / g:.2f}" if g else "-")
+    for w, chance_found in detection.items():
+        table.add_row(f"chance to catch {w} deviating rounds", f"{chance_found:.4f}")
+    if preset == "published":
+        most = max(deviating)
+        table.add_row(
+            f"audits to catch {most} of {rounds} with 95 %", str(audits_needed(rounds, most, Fraction(1, 20)))
+        )
+    result = {
+        "preset": preset,
+        "gain_bound": g,
+        "required_penalty": needed.penalty,
+        "required_deposit": needed.deposit,
+        "detection": detection,
+        "rule": needed.rule,
+    }
+    show(result, table, as_json=json)

@@ -1,0 +1,138 @@
+"""credible simulate."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from credible import settings as store
+from credible.cli.common import Json, Seed, UsageError, bar, read_input, show
+from credible.money import format_fine
+from credible.records.values import recorded_rounds
+from credible.simulation.agents import (
+    AgentScenario,
+    auctioneer_agent,
+    bidder_agent,
+    sampled_values,
+    uniform_values,
+)
+from credible.simulation.market import Market, Summary, stored_config, trust_path
+from credible.simulation.setup import Rules, Secrets
+from protocol.artifact import Sandbox
+from protocol.artifact.header import MAX_BYTES
+from protocol.encoding import canonical
+
+
+def simulate(
+    file: Annotated[Path, typer.Argument(help="Artifact FILE.onnx.")],
+    out: Annotated[Path, typer.Option(help="Session folder to write; SESSION.trust.json goes beside it.")],
+    rounds: Annotated[int, typer.Option(help="Rounds T.", min=1, max=100_000)] = 100,
+    preset: Annotated[str, typer.Option(help="prompt or published (spec 7.3).")] = "prompt",
+    auctioneer: Annotated[str, typer.Option(help="honest, or inflate[:RATE].")] = "honest",
+    bidders: Annotated[str, typer.Option(help="truthful, or shade:PERCENT.")] = "truthful",
+    setting: Annotated[
+        str | None, typer.Option(help="Values of a recorded setting; uniform on the grid if left out.")
+    ] = None,
+    participation: Annotated[
+        float, typer.Option(help="Chance that a bidder comes, for uniform values.", min=0, max=1)
+    ] = 1.0,
+    k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 1,
+    q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
+    epoch: Annotated[int, typer.Option(help="Rounds of an epoch, for prompt.", min=1)] = 5,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted session.")] = False,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Play repeated rounds through the full protocol, audits included."""
+    data = read_input(file, MAX_BYTES)
+    config = canonical(
+        {
+            "auctioneer": auctioneer, "bidders": bidders, "command": "simulate", "epoch": epoch, "k": k,
+            "participation": str(participation), "preset": preset, "q": q, "rounds": rounds,
+            "seed": "none" if seed is None else str(seed), "setting": setting or "none",
+        }
+    )  # fmt: skip
+    try:
+        chance = Fraction(q)
+        if not 0 < chance <= 1:
+            raise ValueError(f"q is {q}, wanted above 0 and at most 1")
+        if preset not in ("prompt", "published"):
+            raise ValueError(f"preset is {preset!r}, wanted prompt or published")
+        secrets = session_secrets(out, seed, resume=resume)
+        with Sandbox(data) as sandbox:
+            header = sandbox.header
+        if header.context:
+            raise ValueError(f"the artifact takes context {header.context}; simulate has none to give, see replay")
+        agents = secrets.agents()
+        if setting is None:
+            values = uniform_values(header, participation, agents)
+        else:
+            chosen = store.load(setting)
+            if chosen.values.kind == "uniform":
+                values = uniform_values(header, participation, agents)
+            else:
+                values = sampled_values(recorded_rounds(chosen, held_out=True), agents)
+            if (chosen.bidders, chosen.items) != (header.bidders, header.items):
+                raise ValueError(f"setting {setting} is for {chosen.bidders} x {chosen.items}, the artifact for "
+                                 f"{header.bidders} x {header.items}")  # fmt: skip
+        scenario = AgentScenario(
+            [f"bidder-{seat}" for seat in range(header.bidders)],
+            values,
+            bidder_agent(bidders),
+            auctioneer_agent(auctioneer, agents),
+        )
+        rules = Rules(preset, rounds, k=k, q=chance, epoch=epoch, lag=max(epoch, 1), seeded=seed is not None)
+        with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
+            with bar("rounds", rounds, quiet=json) as progress:
+                summary = market.run(progress.to)
+            penalty = market.manifest.money.penalty
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(str(error)) from error
+    result = summary_json(out, summary, penalty)
+    lines = [
+        f"{out}: {summary.rounds} rounds, {summary.audited} audited, {result['rounds_per_second']} rounds/s",
+        f"deviations made {summary.deviations_made}, found by audits {summary.deviations_found}, "
+        f"seen by a bidder itself {len(summary.tier1)}",
+        f"penalty at stake {format_fine(penalty, header.share_bits)} grid units"
+        + (f"; halted after round {summary.halted_at}, penalty executed" if summary.halted_at is not None else ""),
+        f"verify it: credible verify {out} --trust {trust_path(out)}",
+    ]
+    show(result, lines, as_json=json)
+
+
+def session_secrets(out: Path, seed: int | None, *, resume: bool) -> Secrets:
+    """Return a session's secrets: the stored ones on resume, derived from the seed, or fresh.
+
+    Raises:
+        UsageError: If the folder exists and is not to be resumed, or is to be and does not.
+    """
+    if resume and not out.exists():
+        raise UsageError(f"{out} does not exist: nothing to resume")
+    if not resume and out.exists():
+        raise UsageError(f"{out} exists; use --resume to go on, or choose another --out")
+    if resume:
+        return Secrets(stored_config(out)[1])
+    return Secrets.fresh() if seed is None else Secrets.seeded(seed)
+
+
+def summary_json(out: Path, summary: Summary, penalty: int) -> dict[str, object]:
+    """Return the machine-readable summary of a run."""
+    rate = summary.played_now / summary.seconds if summary.seconds else 0.0
+    result: dict[str, object] = {
+        "session": str(out),
+        "rounds": summary.rounds,
+        "audited": summary.audited,
+        "deviations_made": summary.deviations_made,
+        "deviations_found": summary.deviations_found,
+        "penalty": penalty,
+        "penalty_executed": summary.penalty,
+        "revenue": summary.revenue,
+        "tier1_findings": len(summary.tier1),
+        "rounds_per_second": round(rate, 2),
+    }
+    if summary.halted_at is not None:
+        result["halted_at"] = summary.halted_at
+    return result

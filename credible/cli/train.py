@@ -1,0 +1,80 @@
+"""credible train."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from credible import settings as store
+from credible.cli.common import Json, UsageError, bar, show
+from credible.records.values import valuation_model
+
+
+def train(
+    setting: Annotated[str, typer.Argument(help="Named setting, or a TOML file.")],
+    method: Annotated[str, typer.Option(help="What to train: lottery-ama.")] = "lottery-ama",
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; runs/SETTING-SEED if left out.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
+    iterations: Annotated[int | None, typer.Option(help="Steps, in place of the setting's.", min=1)] = None,
+    device: Annotated[str, typer.Option(help="auto or cpu; this method trains on the CPU.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; small menus are fastest with one.", min=1)] = 1,
+    json: Json = False,
+) -> None:
+    """Train a revenue-maximizing auction and keep the run in a folder."""
+    if method != "lottery-ama":
+        raise UsageError(f"method {method!r}, wanted lottery-ama")
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"device {device!r}, wanted auto or cpu")
+    chosen = store.load(setting)
+    import torch
+
+    from mechanisms.training import LotteryAMA, Schedule
+    from mechanisms.training import train as train_loop
+    from mechanisms.training.loop import step_generator
+    from mechanisms.training.run import RunError, RunFolder
+
+    torch.set_num_threads(threads)
+    recipe = chosen.train
+    schedule = Schedule(
+        iterations=iterations or recipe.iterations,
+        batch_start=recipe.batch[0],
+        batch_end=recipe.batch[1],
+        temperature_start=recipe.temperature[0],
+        temperature_end=recipe.temperature[1],
+        learning_rate=recipe.learning_rate,
+        boost_rate=recipe.boost_rate,
+    )
+    objective = LotteryAMA(chosen.bidders, chosen.items, recipe.entries, recipe.start, step_generator(seed, 4, 0))
+    values = valuation_model(chosen)
+    config = {
+        "method": method,
+        "seed": seed,
+        "iterations": schedule.iterations,
+        "setting": msgspec.to_builtins(chosen),
+        "scale": values.scale,
+    }
+    folder = out or Path("runs") / f"{chosen.name}-{seed}"
+    started = time.perf_counter()
+    try:
+        run = RunFolder(folder, config, resume=resume)
+        with bar(f"training {chosen.name}", schedule.iterations, quiet=json) as progress:
+            result = train_loop(
+                objective, values, schedule, seed=seed, run=run, progress=lambda step, _: progress.to(step)
+            )
+    except FileExistsError as error:
+        raise UsageError(f"{folder} exists; use --resume to go on, or choose another --out") from error
+    except RunError as error:
+        raise UsageError(str(error)) from error
+    seconds = time.perf_counter() - started
+    validation = result.validation
+    shown = "already complete" if validation is None else f"hard revenue on a validation batch {validation:.5f}"
+    show(
+        {"run": str(folder), "iterations": result.step, "validation_revenue": validation, "seconds": round(seconds, 3)},
+        [f"{folder}: {result.step} iterations in {seconds:.1f} s, {shown}"],
+        as_json=json,
+    )

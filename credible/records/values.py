@@ -1,0 +1,51 @@
+"""Valuations of a setting, for training (torch) and for simulation (plain integers), from one source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from credible.records.tsuchiura import load, paired_rounds
+from credible.settings import Setting
+from protocol.errors import MalformedError
+
+if TYPE_CHECKING:
+    from credible.simulation.agents import Values
+    from mechanisms.valuations import ValuationModel
+
+HELD_OUT_EVERY = 5  # every fifth letting day is held out
+PAIRING_SEED = 1
+
+
+def find_record(name: str) -> Path:
+    """Return a record's folder, as named or under the checkout that holds this package.
+
+    Raises:
+        MalformedError: If it is in neither place.
+    """
+    for base in (Path(), Path(__file__).resolve().parents[2]):
+        if (base / name).exists():
+            return base / name
+    raise MalformedError(f"{name}: no such record; run from a checkout, or name its folder in the setting")
+
+
+def recorded_rounds(setting: Setting, *, held_out: bool) -> list[Values]:
+    """Return the record's rounds on the 10^-6 grid, of the training days or of the held-out days."""
+    by_day = paired_rounds(load(find_record(setting.values.record)), setting.bidders, PAIRING_SEED)
+    days = sorted(by_day)
+    chosen = [day for i, day in enumerate(days) if (i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1) == held_out]
+    return [profile for day in chosen for profile in by_day[day]]
+
+
+def valuation_model(setting: Setting, *, held_out: bool = False) -> ValuationModel:
+    """Return the valuation model of a setting; for a record, of its training or held-out letting days."""
+    import torch
+
+    from mechanisms.valuations import Empirical, Uniform
+
+    if setting.values.kind == "uniform":
+        return Uniform(setting.bidders, setting.items, setting.values.low, setting.values.high)
+    rounds = recorded_rounds(setting, held_out=held_out)
+    zeros = [0] * setting.items
+    rows = [[seat if seat is not None else zeros for seat in profile] for profile in rounds]
+    return Empirical(torch.tensor(rows, dtype=torch.float64) * float(setting.grid_unit().unit))

@@ -1,0 +1,1 @@
+"""Reports people look at: one HTML file with figures that opens offline."""
