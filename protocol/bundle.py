@@ -18,15 +18,16 @@ from protocol.verify import (
     MAX_ARTIFACT,
     POLICY_FILE,
     PROOFS,
-    load_public,
+    Loaded,
 )
 
 
-def write_bundle(public: Path, epoch: int, folder: Path) -> int:
+def write_bundle(public: Path, loaded: Loaded, epoch: int, folder: Path) -> int:
     """Write the evidence of an epoch to a new folder and return the number of its entries.
 
     Args:
         public: Public folder of the session.
+        loaded: What `load_public` read from it.
         epoch: Epoch whose verdict is logged.
         folder: Where; made new.
 
@@ -34,7 +35,6 @@ def write_bundle(public: Path, epoch: int, folder: Path) -> int:
         FileExistsError: If the folder exists.
         InconclusiveError: If the log holds no verdict on the epoch.
     """
-    loaded = load_public(public, None)
     own = loaded.session.auctioneer.party
     bodies = [m.Statement.decode(entry).body for _, entry in loaded.entries]
     setup_end = next((i for i, body in enumerate(bodies) if isinstance(body, m.RegistrationClose)), -1) + 1

@@ -69,8 +69,8 @@ def decode(data: bytes, kind: type[T], *, limit: int = MAX_STATEMENT) -> T:
 def _surely_in_profile(data: bytes, kind: type) -> bool:
     """Whether a record's bytes need no closer look; False only means that `check_profile` must look.
 
-    The fields of a `Message` are integers, booleans, strings, lists and other messages by type, so what is left of spec 2.1
-    is the range of integers and the characters: ASCII without an escape holds no other.
+    The fields of a `Message` are integers, booleans, strings, lists and other messages by type, so what is left of
+    spec 2.1 is the range of integers and the characters: ASCII without an escape holds no other.
     """
     return issubclass(kind, Message) and data.isascii() and b"\\" not in data and not _LONG_NUMBER.search(data)
 

@@ -1,4 +1,7 @@
-"""Re-checking disclosed rounds, and what the evidence shows (spec 7.5, 8). Pure functions: no clock, no files, no network."""
+"""Re-checking disclosed rounds, and what the evidence shows (spec 7.5, 8). Pure functions.
+
+No clock, no files, no network.
+"""
 
 from __future__ import annotations
 

@@ -167,7 +167,8 @@ def derive(secret: bytes, info: bytes, length: int = 32) -> bytes:
     return output[:length]
 
 
-# HPKE, RFC 9180: base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305 (spec 2.9). The single-shot call of
+# HPKE, RFC 9180: base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305 (spec 2.9). The single-shot
+# call of
 # `cryptography` draws a fresh ephemeral key; spec 3.11 derives it from the nonce, so the few lines of the key schedule
 # stand here, on the library's primitives. The tests open each side's output with the other's, and run RFC 9180 A.2.
 _KEM: Final = b"KEM" + (0x0020).to_bytes(2, "big")
@@ -227,7 +228,10 @@ def seal(plaintext: bytes, recipient: bytes, info: bytes, ephemeral: X25519Priva
 
 
 def unseal(sealed: bytes, recipient: X25519PrivateKey, info: bytes, *, aad: bytes = b"") -> bytes:
-    """Decrypt what `seal` or any RFC 9180 implementation of this suite made; raise SignatureError if it does not open."""
+    """Decrypt what `seal` or any RFC 9180 implementation of this suite made.
+
+    Raise SignatureError if it does not open.
+    """
     if len(sealed) < SEAL_OVERHEAD:
         raise SignatureError(f"sealed text has {len(sealed)} bytes, wanted at least {SEAL_OVERHEAD} (spec 2.9)")
     try:

@@ -43,7 +43,10 @@ class Offsets(Message, frozen=True):
 
 
 class AuditRule(Message, frozen=True):
-    """How rounds are drawn: "fixed" k of an epoch, or "independent" with q = q_num/q_den; `lag` is L (spec 7.2, 9.1)."""
+    """How rounds are drawn: "fixed" k of an epoch, or "independent" with q = q_num/q_den.
+
+    `lag` is L (spec 7.2, 9.1).
+    """
 
     mode: str
     k: int

@@ -133,8 +133,8 @@ class Void(Message, frozen=True):
 class Outcome(Message, frozen=True):
     """The hidden result of a round: commitments to the rows and to the whole matrix (spec 3.17).
 
-    `size` and `root` are those of the last checkpoint cosigned by the opening deadline; `rows` has one commitment for each
-    seat of the mask, in seat order.
+    `size` and `root` are those of the last checkpoint cosigned by the opening deadline; `rows` has one commitment for
+    each seat of the mask, in seat order.
     """
 
     session: str

@@ -42,7 +42,10 @@ def penalty_fixed(rounds: int, k: int, g: int, *, gains: str = "kept", coins: in
 
 
 def penalty_fine_fixed(rounds: int, k: int, g: int, *, gains: str = "kept", beta: Fraction = Fraction(1)) -> int:
-    """Return the least fine for each audited deviating round, k of T audited (spec 9.4); the largest bill is k times it."""
+    """Return the least fine for each audited deviating round, k of T audited (spec 9.4).
+
+    The largest bill is k times it.
+    """
     rate = Fraction(rounds, k) / beta
     return _above((rate if gains == "kept" else rate - 1) * g)
 
@@ -128,7 +131,8 @@ def check_manifest_stakes(manifest: Manifest) -> None:
     """Check that the penalty exceeds what a deviation can gain, and the deposit holds it (spec 6.2, 9.9).
 
     Raises:
-        VerificationError: If g is understated or the penalty too small. A session labelled "record" replays auctions that
+        VerificationError: If g is understated or the penalty too small. A session labelled "record" replays auctions
+        that
             are over: nobody holds a deposit, and it says so instead.
     """
     money, audit = manifest.money, manifest.audit
@@ -156,7 +160,10 @@ def check_manifest_stakes(manifest: Manifest) -> None:
 
 
 def epoch_amounts(auctioneer: str, penalty: int, forfeits: Mapping[str, int]) -> dict[str, int]:
-    """Return the public movements of an epoch's settlement by account: what is forfeited goes to the pool (spec 9.14)."""
+    """Return the public movements of an epoch's settlement by account.
+
+    What is forfeited goes to the pool (spec 9.14).
+    """
     amounts = {auctioneer: -penalty, **{party: -amount for party, amount in forfeits.items()}}
     amounts[POOL] = -sum(amounts.values())
     return {account: amount for account, amount in sorted(amounts.items()) if amount}

@@ -1,9 +1,9 @@
 """What the log says: the state of a session as a function of its entries (spec 3, 6).
 
-One place for the rules that the public log alone decides. Everybody uses it: the auctioneer to know where it stands, the
-bidders and auditors to check it, `verify` to judge it. Nothing here raises on what others wrote: a rule broken by a party
-that signs becomes a `Finding`; what a bidder does wrong in its own statements is ignored or void, never a deviation of the
-auctioneer. Time is cosigned time; position in the log decides what was in time (spec 6.7).
+One place for the rules that the public log alone decides. Everybody uses it: the auctioneer to know where it stands,
+the bidders and auditors to check it, `verify` to judge it. Nothing here raises on what others wrote: a rule broken by
+a party that signs becomes a `Finding`; what a bidder does wrong in its own statements is ignored or void, never a
+deviation of the auctioneer. Time is cosigned time; position in the log decides what was in time (spec 6.7).
 """
 
 from __future__ import annotations
@@ -329,11 +329,12 @@ class Session:
             if body.seal_key is not msgspec.UNSET:
                 self._seal_keys[body.epoch + 1] = hash_from_hex(body.seal_key, "seal key")
             return True
-        if isinstance(body, m.Settlement) and body.epoch == self.first_epoch - 1:
-            if self._signed(statement, self.arbiter):
-                self.epoch(body.epoch).settlement = body
-                return True
-        return False
+        if not isinstance(body, m.Settlement) or body.epoch != self.first_epoch - 1:
+            return False
+        if not self._signed(statement, self.arbiter):
+            return False
+        self.epoch(body.epoch).settlement = body
+        return True
 
     def _fault(self, rule: str, text: str, party: str = "auctioneer") -> bool:
         entries = () if self._index < 0 else (self._index,)
@@ -449,7 +450,8 @@ class Session:
             hash_from_hex(body.com, "commitment")
         except MalformedError:
             return False  # a malformed bid is no bid
-        # one bid a round, rising seq, chained by prev (3.5), before the close (3.8): anything else is no valid bid entry
+        # one bid a round, rising seq, chained by prev (3.5), before the close (3.8): anything else is no valid bid
+        # entry
         if body.bidder in state.bids or state.close is not None:
             return False
         known = self.first_epoch == 0 or bidder.last_seq >= 0  # a bundle does not hold the bids of earlier epochs

@@ -1,6 +1,7 @@
 """Judging what somebody hands over: a session's public folder, an epoch's bundle, a receipt (spec 8).
 
-Nothing handed over is trusted but what the trust file pins; nothing else is read, nothing is written, no clock is asked.
+Nothing handed over is trusted but what the trust file pins; nothing else is read, nothing is written, no clock is
+asked.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Verdict:
         findings: Broken rules.
         notes: Why it is inconclusive, malformed or invalid, in words.
         labels: What the session says of itself (spec 1.6).
+        session: The log's state, if it could be read.
     """
 
     verdict: str
@@ -97,6 +99,7 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    session: Session | None = None
 
     STATUS = {"holds": 0, "deviation": 1, "invalid": 1, "malformed": 3, "inconclusive": 4}  # noqa: RUF012 - a constant
 
@@ -266,6 +269,7 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
     manifest = session.manifest
     verdict.labels = [*manifest.labels, *_labels(session)]
     verdict.trusted = trust is not None
+    verdict.session = session
     session.add_cosigned(
         sorted({Cosigned(c.size, c.root.hex(), time) for c, time in checkpoints}, key=lambda c: c.size)
     )
@@ -367,8 +371,9 @@ def _verify_bundle(folder: Path, trust: Trust | None, at: int | None, verdict: V
 def _bundle_epoch(session: Session, entries: list[tuple[int, bytes]]) -> int:
     """Return the epoch that a bundle is about, after checking that no entry was left out that could matter to it.
 
-    A bundle holds the log from the start to the close of registration, and from the auctioneer's contribution to the epoch
-    before (or from there on, for epoch 0) to the verdict, without gaps: a gap could hide a bid and convict the honest.
+    A bundle holds the log from the start to the close of registration, and from the auctioneer's contribution to the
+    epoch before (or from there on, for epoch 0) to the verdict, without gaps: a gap could hide a bid and convict the
+    honest.
 
     Raises:
         InconclusiveError: If it holds no verdict, or has a gap.

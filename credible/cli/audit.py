@@ -43,7 +43,7 @@ def audit(
     worst = 0
     for number in wanted:
         folder = target / f"epoch-{number}"
-        count = write_bundle(public, number, folder)
+        count = write_bundle(public, loaded, number, folder)
         verdict = verify_path(folder)
         result = verdict_json(verdict)
         write_file(folder / VERDICT_FILE, (json_module.dumps(result, indent=1) + "\n").encode("utf-8"))

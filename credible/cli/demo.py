@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,14 +34,19 @@ class Stages:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, stage: str, *arguments: str, expect: tuple[int, ...] = (0,)) -> dict[str, Any]:
-        """Run `credible ARGUMENTS --json`; raise RuntimeError on an exit status that is not expected."""
+        """Run `credible ARGUMENTS --json` and time it under a stage's name, if it has one.
+
+        Raises:
+            RuntimeError: If the exit status is not one of those expected.
+        """
         if not self.quiet:
             err.print(f"$ credible {' '.join(arguments)}", markup=False)
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "credible", *arguments, "--json"], capture_output=True, text=True, check=False
         )
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+        if stage:
+            self.seconds[stage] = time.perf_counter() - started
         if done.returncode not in expect:
             raise RuntimeError(
                 f"credible {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()[-400:]}"
@@ -48,6 +54,17 @@ class Stages:
         result = json_module.loads(done.stdout)
         result["exit"] = done.returncode
         return dict(result)
+
+    def together(
+        self, stage: str, jobs: dict[str, list[str]], expect: tuple[int, ...] = (0,)
+    ) -> dict[str, dict[str, Any]]:
+        """Run independent commands two at a time; the stage's time is that of all of them."""
+        started = time.perf_counter()
+        with ThreadPoolExecutor(2) as pool:
+            futures = {name: pool.submit(self.run, "", *arguments, expect=expect) for name, arguments in jobs.items()}
+            results = {name: future.result() for name, future in futures.items()}
+        self.seconds[stage] = time.perf_counter() - started
+        return results
 
 
 def demo(
@@ -82,6 +99,7 @@ def demo(
     certified = stages.run("certify", "inspect", str(model), "--certify")
     (folder / "evaluation.json").write_text(json_module.dumps({**rated, "caveat": CAVEAT}), encoding="utf-8")
 
+    jobs = {}
     for preset in ("prompt", "published"):
         for agent in ("honest", f"inflate:{RATE}"):
             name = f"{agent.partition(':')[0]}-{preset}"
@@ -97,18 +115,18 @@ def demo(
                 "--q",
                 Q,
             ]
-            sessions[name] = stages.run(
-                "simulate", "simulate", str(model), "--out", str(folder / name), *options, *common
-            )
+            jobs[name] = ["simulate", str(model), "--out", str(folder / name), *options, *common]
+    sessions |= stages.together("simulate", jobs)
 
-    verdicts = {}
+    audits = {name: ["audit", str(folder / name), "--epoch", "0"] for name in jobs}
+    stages.together("audit", audits, expect=(0, 1))
+    checks = {}
     for name in sessions:
-        if name != "record":
-            stages.run("audit", "audit", str(folder / name), "--epoch", "0", expect=(0, 1))
         outsider = folder / "outsider" / name  # what an outsider holds: the public files and a trust file, nothing else
         shutil.copytree(folder / name / "public", outsider)
         pinned = shutil.copy(trust_path(folder / name), folder / "outsider" / f"{name}.trust.json")
-        verdicts[name] = stages.run("verify", "verify", str(outsider), "--trust", str(pinned), expect=(0, 1))
+        checks[name] = ["verify", str(outsider), "--trust", str(pinned)]
+    verdicts = stages.together("verify", checks, expect=(0, 1))
     page = folder / "report.html"
     paths = [str(folder / name) for name in sessions]
     stages.run("report", "report", *paths, "-o", str(page), "--evaluation", str(folder / "evaluation.json"))

@@ -23,7 +23,10 @@ def inspect(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check an artifact statically, prove it exact, show its digests; `--certify` proves its class from the file alone."""
+    """Check an artifact statically, prove it exact, show its digests.
+
+    `--certify` proves its class from the file alone.
+    """
     data = read_input(file, MAX_BYTES)
     with Sandbox(data) as sandbox:
         summary, header = sandbox.summary, sandbox.header
@@ -62,7 +65,10 @@ def inspect(
 
 
 def _price_list(data: bytes, rows: Table) -> None:
-    """Add what seat 0 pays for each menu entry if it bids alone: max over entries without it minus the entry's boost."""
+    """Add what seat 0 pays for each menu entry if it bids alone.
+
+    Max over entries without it minus the entry's boost.
+    """
     from protocol.artifact.static import check
 
     artifact = check(data)

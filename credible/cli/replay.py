@@ -36,10 +36,8 @@ def replay(
         raise UsageError(f"{records}: no auction in it")
     scenario = Replay(auctions)
     data = read_input(mechanism, MAX_BYTES) if mechanism is not None else scenario.build_rule().data
-    config = canonical(
-        {"command": "replay", "limit": str(limit), "records": str(records.resolve())[-200:].encode("ascii", "replace").decode(),
-         "seed": str(seed)}
-    )  # fmt: skip
+    source = str(records.resolve())[-200:].encode("ascii", "replace").decode("ascii")
+    config = canonical({"command": "replay", "limit": str(limit), "records": source, "seed": str(seed)})
     rounds = len(auctions)
     try:
         secrets = session_secrets(out, seed, resume=resume)
@@ -67,8 +65,8 @@ def replay(
         raise UsageError(str(error)) from error
     exceptions, classes = explain(scenario, findings)
     lines = [
-        f"{out}: {summary.rounds} recorded auctions replayed and audited, {summary.rounds - len(exceptions)} explained by "
-        f"the announced rule, {len(exceptions)} not",
+        f"{out}: {summary.rounds} recorded auctions replayed and audited, "
+        f"{summary.rounds - len(exceptions)} explained by the announced rule, {len(exceptions)} not",
         "classes: " + ", ".join(f"{name} {count}" for name, count in sorted(classes.items())),
         f"void bids (no price recorded, or a price above the reserve): {voids}",
         *(f"  round {item.round} (auction {item.auction}): {item.kind}: {item.reason}" for item in exceptions),

@@ -71,9 +71,9 @@ def load(path: Path) -> list[RecordedAuction]:
 def paired_rounds(auctions: list[RecordedAuction], bidders: int, seed: int) -> dict[str, list[list[list[int] | None]]]:
     """Build rounds of two items from simultaneous auctions of one letting day.
 
-    A round takes two auctions of a day and up to `bidders` of the firms that bid in either, in random order; a firm's value
-    for an item is its relative discount below the reserve, in 10^-6, and 0 where it did not bid. Participation is as
-    recorded: a seat without a firm is absent, and so is a firm without an admissible price.
+    A round takes two auctions of a day and up to `bidders` of the firms that bid in either, in random order; a firm's
+    value for an item is its relative discount below the reserve, in 10^-6, and 0 where it did not bid. Participation
+    is as recorded: a seat without a firm is absent, and so is a firm without an admissible price.
 
     Args:
         auctions: The record.

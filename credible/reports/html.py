@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from credible.money import format_fine
+from protocol.errors import MalformedError
 from protocol.manifest import Manifest
 from protocol.penalties import detection_fixed, detection_independent
 from protocol.session import Finding
-from protocol.verify import Trust, load_public, verify_path
+from protocol.verify import Trust, verify_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,13 @@ def read_session(folder: Path, trust: Path | None) -> SessionPage:
     """Verify a session and return what the report shows.
 
     Raises:
-        ProtocolError: If its public log cannot be loaded at all.
+        MalformedError: If its public log cannot be read at all.
     """
     verdict = verify_path(folder, Trust.read(trust) if trust is not None else None)
-    public = folder / "public" if (folder / "public").is_dir() else folder
-    loaded = load_public(public, None)
-    session, manifest = loaded.session, loaded.session.manifest
-    from protocol.session import Cosigned
-
-    session.add_cosigned({Cosigned(c.size, c.root.hex(), time) for c, time in loaded.checkpoints})
-    for index, entry in loaded.entries[1:]:
-        session.apply(index, entry)
+    session = verdict.session
+    if session is None:
+        raise MalformedError(f"{folder}: {verdict.verdict}: {'; '.join(verdict.notes)}")
+    manifest = session.manifest
     audit = manifest.audit
     draw = f"k = {audit.k} of {manifest.epoch_rounds}" if audit.mode == "fixed" else f"q = {audit.q_num}/{audit.q_den}"
     return SessionPage(

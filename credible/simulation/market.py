@@ -1,8 +1,8 @@
 """The repeated market: all roles in one process, every message real, every finished round durable.
 
-A round or the end of an epoch is one unit: it is played in memory, then stored in the vault in one durable transaction,
-then the public folder is brought up to it. After an interruption the units in the vault stand and the rest is played again,
-with the same bytes, since everything derives from the root secret and the log.
+A round or the end of an epoch is one unit: it is played in memory, then stored in the vault in one durable
+transaction, then the public folder is brought up to it. After an interruption the units in the vault stand and the
+rest is played again, with the same bytes, since everything derives from the root secret and the log.
 """
 
 from __future__ import annotations

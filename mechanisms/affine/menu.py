@@ -19,8 +19,8 @@ from mechanisms.outcome import Outcome
 class AffineMaximizer:
     """Takes the menu entry of greatest affine social welfare; charges weighted VCG payments.
 
-    Truthful and individually rational for every menu, boost and positive weight.
-    Source: Likhodedov and Sandholm (2004); lotteries: Curry, Sandholm and Dickerson (2023); `docs/notation.md`, AMA-1, AMA-2.
+    Truthful and individually rational for every menu, boost and positive weight. Source: Likhodedov and Sandholm
+    (2004); lotteries: Curry, Sandholm and Dickerson (2023); `docs/notation.md`, AMA-1, AMA-2.
 
     Attributes:
         menu: Candidate allocations; each share in [0, 1], each item given out at most once.
@@ -82,7 +82,7 @@ class AffineMaximizer:
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerAffineMaximizer:
-    """The exact twin in integers, from the definition in plain Python integers (AMA-3): the reference of the differential check.
+    """The exact twin, from the definition in plain Python integers (AMA-3): the reference of the differential check.
 
     Attributes:
         menu: Shares in 2^-q of an item, shape (menu, bidders, items).

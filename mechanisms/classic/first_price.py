@@ -17,8 +17,8 @@ from mechanisms.outcome import Outcome
 class FirstPrice:
     """The highest admissible bid wins and pays itself; ties share the item evenly.
 
-    Forward: admissible is a bid of at least the round's reserve. Procurement, as a forward auction for the discount below
-    the announced reserve (bid = reserve - price): admissible is a discount of at most reserve - minimum.
+    Forward: admissible is a bid of at least the round's reserve. Procurement, as a forward auction for the discount
+    below the announced reserve (bid = reserve - price): admissible is a discount of at most reserve - minimum.
 
     Attributes:
         bidders: Number of bidders.

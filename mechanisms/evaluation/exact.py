@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+from protocol.artifact.engine import Engine
 
 from mechanisms.evaluation.measures import EXACT_ZERO, SCALES, SEARCHED, Evaluation
-from protocol.artifact.engine import Engine
 
 
 def _gain(engine: Engine, values: npt.NDArray[np.int64], reports: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -1,4 +1,7 @@
-"""The differential check at export: the artifact against float, integers and the reference evaluator (design section 4)."""
+"""The differential check at export.
+
+The artifact against float, integers and the reference evaluator (design section 4).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from onnx.reference import ReferenceEvaluator
-
-from mechanisms.affine.menu import AffineMaximizer, IntegerAffineMaximizer
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
+
+from mechanisms.affine.menu import AffineMaximizer, IntegerAffineMaximizer
 
 
 class DifferentialError(Exception):

@@ -9,10 +9,10 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
-
-from mechanisms.affine.menu import AffineMaximizer
 from protocol.artifact.build import menu_affine
 from protocol.artifact.static import CheckedArtifact
+
+from mechanisms.affine.menu import AffineMaximizer
 
 WEIGHT_MAX: Final = 1 << 10
 
@@ -47,8 +47,8 @@ def quantise_affine(
 
 
 def _without_repeats(
-    menu: "np.typing.NDArray[np.int64]", boosts: "np.typing.NDArray[np.int64]"
-) -> "tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]":
+    menu: np.typing.NDArray[np.int64], boosts: np.typing.NDArray[np.int64]
+) -> tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]:
     """Keep, of entries with equal shares, the first of greatest boost: the others can never be chosen."""
     best: dict[bytes, int] = {}
     for index in range(len(menu)):

@@ -1,7 +1,7 @@
 """The judge: a pure-Python evaluator of artifacts in unbounded integers (spec 7.6).
 
-It shares no code with the export, the canonical graphs or onnxruntime: plain lists and integers, one operator at a time,
-written from the operator's definition. A conviction on re-execution stands only if the judge confirms it.
+It shares no code with the export, the canonical graphs or onnxruntime: plain lists and integers, one operator at a
+time, written from the operator's definition. A conviction on re-execution stands only if the judge confirms it.
 """
 
 from __future__ import annotations

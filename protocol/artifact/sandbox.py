@@ -1,4 +1,7 @@
-"""Running a foreign artifact in a child process with limits (spec 2.14, hardening 2.12); imports neither onnx nor onnxruntime."""
+"""Running a foreign artifact in a child process with limits (spec 2.14, hardening 2.12).
+
+Imports neither onnx nor onnxruntime.
+"""
 
 from __future__ import annotations
 

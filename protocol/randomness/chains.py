@@ -13,8 +13,8 @@ _LINK_TYPE = type_name("link")
 def link_hash(index: int, party: str, value: bytes) -> bytes:
     """Return x_t = H("link", {index: t, party, value: x_(t+1)}) (spec 5.1).
 
-    The canonical text is written here directly, since a session hashes hundreds of thousands of links; a test compares it
-    with `hash_of`.
+    The canonical text is written here directly, since a session hashes hundreds of thousands of links; a test
+    compares it with `hash_of`.
     """
     body = f'{{"index":{index},"party":"{party}","value":"{value.hex()}"}}'.encode("ascii")
     return hashlib.sha256(pae_raw(_LINK_TYPE, body)).digest()

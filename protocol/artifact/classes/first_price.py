@@ -1,9 +1,9 @@
 """First price for one item, with public per-round context; not truthful, and says so.
 
-Forward: context `reserve`; a bid is admissible if it is at least the reserve. Procurement, run as a forward auction for
-the discount below the announced reserve (bid = reserve - price): context `reserve` and `minimum`, the highest and lowest
-admissible price; a discount is admissible if it is at most reserve - minimum. The highest admissible bid wins and pays
-itself; ties share the item evenly, the remainder of 2^share_bits goes to the lowest index (spec 2.13).
+Forward: context `reserve`; a bid is admissible if it is at least the reserve. Procurement, run as a forward auction
+for the discount below the announced reserve (bid = reserve - price): context `reserve` and `minimum`, the highest and
+lowest admissible price; a discount is admissible if it is at most reserve - minimum. The highest admissible bid wins
+and pays itself; ties share the item evenly, the remainder of 2^share_bits goes to the lowest index (spec 2.13).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Every item alone: second price with a reserve; reserve 0 is additive VCG, half the support Myerson for uniform values."""
+"""Every item alone: second price with a reserve.
+
+Reserve 0 is additive VCG, half the support Myerson for uniform values.
+"""
 
 from __future__ import annotations
 
