@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from credible.records.tsuchiura import RecordedAuction
 from credible.simulation.scenario import RoundPlan
 from protocol.artifact import RoundInput, RoundOutput
-from protocol.artifact.static import CheckedArtifact
 from protocol.auctioneer import Auctioneer
 from protocol.randomness.lottery import UNSOLD
 from protocol.session import Finding
+
+if TYPE_CHECKING:
+    from protocol.artifact.static import CheckedArtifact
 
 SHARE_BITS = 8  # ties among up to 256 bids; yen times 2^8 stays far below 2^53
 

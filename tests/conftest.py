@@ -1,0 +1,79 @@
+"""Shape annotations of `mechanisms` are checked at run time in every test (style guide)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+from credible.simulation.agents import AgentScenario, Truthful, auctioneer_agent, uniform_values
+from credible.simulation.market import Market
+from credible.simulation.setup import Rules, Secrets
+from protocol.artifact import build
+from protocol.artifact.static import CheckedArtifact
+
+install_import_hook("mechanisms", "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "examples" / "data" / "tsuchiura-procurement"
+
+
+@pytest.fixture(scope="session")
+def second_price() -> CheckedArtifact:
+    """Two items, three seats, reserves 100 and 0 on a grid of 0..1000."""
+    return build.single_item_reserve([100, 0], bidders=3, bid_max=1000, share_bits=8, unit="1 cent")
+
+
+@pytest.fixture(scope="session")
+def lottery() -> CheckedArtifact:
+    """A menu with lotteries for two bidders and one item."""
+    menu = [[[0], [0]], [[256], [0]], [[0], [256]], [[128], [128]], [[100], [50]]]
+    return build.menu_affine(menu, [9000, 0, 0, 2000, 7000], [2, 3], bid_max=100, share_bits=8, unit="1 cent")
+
+
+def play(
+    folder: Path,
+    artifact: CheckedArtifact,
+    *,
+    rounds: int = 12,
+    preset: str = "prompt",
+    agent: str = "honest",
+    participation: float = 0.8,
+    seed: int = 3,
+    q_num: int = 1,
+    q_den: int = 2,
+    epoch: int = 4,
+) -> Market:
+    """Play a session to its end and return the closed market; its folder can be verified."""
+    from fractions import Fraction
+
+    secrets = Secrets.seeded(seed)
+    header = artifact.header
+    agents = secrets.agents()
+    scenario = AgentScenario(
+        [f"bidder-{seat}" for seat in range(header.bidders)],
+        uniform_values(header, participation, agents),
+        Truthful(),
+        auctioneer_agent(agent, agents),
+    )
+    rules = Rules(preset, rounds, q=Fraction(q_num, q_den), epoch=epoch, lag=epoch, seeded=True)
+    with Market(folder, artifact.data, rules, scenario, secrets, config=b"{}") as market:
+        market.run()
+    return market
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory: pytest.TempPathFactory, second_price: CheckedArtifact) -> Path:
+    """An honest session, prompt preset, half of the rounds audited."""
+    folder = tmp_path_factory.mktemp("honest") / "session"
+    play(folder, second_price)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cheating(tmp_path_factory: pytest.TempPathFactory, second_price: CheckedArtifact) -> Path:
+    """A session whose auctioneer inflates every payment and is caught."""
+    folder = tmp_path_factory.mktemp("cheating") / "session"
+    play(folder, second_price, agent="inflate:1.0", q_num=1, q_den=1)
+    return folder

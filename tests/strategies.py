@@ -1,0 +1,39 @@
+"""Hypothesis strategies shared by the tests."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from protocol.artifact import build
+from protocol.artifact.static import CheckedArtifact
+
+
+@st.composite
+def menu_artifacts(draw: st.DrawFn, bid_max: int = 4, max_bidders: int = 3, max_items: int = 2) -> CheckedArtifact:
+    """Small affine maximizers with lotteries, negative boosts and weights that do not divide."""
+    bidders, items = draw(st.integers(1, max_bidders)), draw(st.integers(1, max_items))
+    share_bits = draw(st.sampled_from([0, 1, 3]))
+    whole = 1 << share_bits
+    entries = draw(st.integers(1, 6))
+    menu = []
+    for _ in range(entries):
+        entry = [[0] * items for _ in range(bidders)]
+        for item in range(items):
+            left = whole
+            for bidder in draw(st.permutations(range(bidders))):
+                share = draw(st.integers(0, left))
+                entry[bidder][item] = share
+                left -= share
+        menu.append(entry)
+    boosts = draw(st.lists(st.integers(-40, 40), min_size=entries, max_size=entries))
+    weights = draw(st.lists(st.integers(1, 7), min_size=bidders, max_size=bidders))
+    return build.menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit="1")
+
+
+@st.composite
+def reserve_artifacts(draw: st.DrawFn, bid_max: int = 4) -> CheckedArtifact:
+    """Small separate second-price auctions; a reserve may lie above every bid."""
+    items = draw(st.integers(1, 2))
+    reserves = draw(st.lists(st.integers(0, bid_max + 1), min_size=items, max_size=items))
+    bidders = draw(st.integers(1, 3))
+    return build.single_item_reserve(reserves, bidders=bidders, bid_max=bid_max, share_bits=3, unit="1")
