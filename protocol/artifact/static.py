@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import TensorProto
 
 from protocol.artifact.classes import MechanismClass, mechanism_class
@@ -134,7 +134,21 @@ def _parse(data: bytes) -> onnx.ModelProto:
         raise ArtifactRefusedError(f"not an ONNX file: {error}") from error
     if again != data:  # concatenated models, unknown or repeated fields: other bytes, same model (hardening 2.2)
         raise ArtifactRefusedError("the file is not the one serialisation of its model (hardening 2.2)")
+    _check_text(model)
     return model
+
+
+def _check_text(message: Message) -> None:
+    """Refuse text that is not printable ASCII; the runtime and protobuf may read other bytes differently."""
+    for descriptor, value in message.ListFields():
+        values = value if descriptor.is_repeated else [value]
+        if descriptor.type == descriptor.TYPE_MESSAGE:
+            for item in values:
+                _check_text(item)
+        elif descriptor.type == descriptor.TYPE_STRING:
+            for item in values:
+                if not isinstance(item, str) or not item.isascii() or not (item.isprintable() or not item):
+                    raise ArtifactRefusedError(f"field {descriptor.name} holds text that is not printable ASCII")
 
 
 def _check_header(model: onnx.ModelProto) -> dict[str, str]:

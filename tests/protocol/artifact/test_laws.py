@@ -1,0 +1,202 @@
+"""The laws of every class, on the exact artifact, by brute force over whole small grids (design section 4)."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.artifact import RoundInput, build
+from protocol.artifact.classes import REGISTRY
+from protocol.artifact.engine import Engine
+from protocol.artifact.static import CheckedArtifact
+from tests.strategies import menu_artifacts, reserve_artifacts
+
+GRID = 3  # bids 0..GRID where everything is enumerated
+truthful_artifacts = menu_artifacts(bid_max=GRID, max_bidders=2, max_items=2) | reserve_artifacts(bid_max=GRID)
+
+
+def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
+    """Every bid profile of the grid, shape (profiles, bidders, items)."""
+    header = artifact.header
+    cells = header.bidders * header.items
+    top = GRID if cells <= 4 else 1
+    return np.array(list(product(range(top + 1), repeat=cells))).reshape(-1, header.bidders, header.items)
+
+
+@settings(max_examples=60, deadline=None)
+@given(truthful_artifacts)
+def test_no_misreport_on_the_whole_grid_beats_the_truth(artifact: CheckedArtifact) -> None:  # DSIC
+    engine = Engine(artifact.data)
+    profiles = whole_grid(artifact)
+    arrays = engine.run_arrays(profiles)
+    truthful = (arrays["allocation"] * profiles).sum(axis=2) - arrays["payment"]
+    outcome = {profile.tobytes(): index for index, profile in enumerate(profiles)}
+    for bidder in range(artifact.header.bidders):
+        for report in {profile[bidder].tobytes() for profile in profiles}:
+            lies = profiles.copy()
+            lies[:, bidder] = np.frombuffer(report, dtype=np.int64)
+            at = np.array([outcome[lie.tobytes()] for lie in lies])
+            gain = (arrays["allocation"][at, bidder] * profiles[:, bidder]).sum(axis=1) - arrays["payment"][at, bidder]
+            assert (gain <= truthful[:, bidder]).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(menu_artifacts() | reserve_artifacts(), st.data())
+def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, data: st.DataObject) -> None:
+    header = artifact.header
+    shape = (8, header.bidders, header.items)
+    bids = np.array(
+        data.draw(st.lists(st.integers(0, header.bid_max), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+    )
+    bids = bids.reshape(shape)
+    here = np.array(data.draw(st.lists(st.integers(0, 1), min_size=8 * header.bidders, max_size=8 * header.bidders)))
+    arrays = Engine(artifact.data).run_arrays(bids, here.reshape(8, -1))
+    allocation, payment = arrays["allocation"], arrays["payment"]
+    assert (allocation >= 0).all() and (allocation.sum(axis=1) <= header.unit_share).all()
+    assert (payment >= 0).all()
+    assert (payment <= (allocation * bids).sum(axis=2)).all()
+    absent = here.reshape(8, -1) == 0
+    assert (allocation[absent] == 0).all() and (payment[absent] == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(menu_artifacts(), st.data())
+def test_absence_equals_bidding_zero_for_everybody_else(artifact: CheckedArtifact, data: st.DataObject) -> None:
+    header = artifact.header
+    cells = header.bidders * header.items
+    bids = np.array(data.draw(st.lists(st.integers(0, header.bid_max), min_size=cells, max_size=cells))).reshape(
+        1, header.bidders, header.items
+    )
+    leaver = data.draw(st.integers(0, header.bidders - 1))
+    zeroed = bids.copy()
+    zeroed[0, leaver] = 0
+    here = np.ones((1, header.bidders), dtype=np.int64)
+    here[0, leaver] = 0
+    engine = Engine(artifact.data)
+    away, zero = engine.run_arrays(bids, here), engine.run_arrays(zeroed)
+    others = [seat for seat in range(header.bidders) if seat != leaver]
+    assert (away["payment"][0, others] == zero["payment"][0, others]).all()
+    assert (away["allocation"][0, others] == zero["allocation"][0, others]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(menu_artifacts(), st.data())
+def test_menu_artifact_equals_the_definition_with_lowest_index_ties(
+    artifact: CheckedArtifact, data: st.DataObject
+) -> None:
+    header = artifact.header
+    menu, boosts, weights = (artifact.parameters[n].tolist() for n in ("menu", "boosts", "weights"))
+    cells = header.bidders * header.items
+    flat = data.draw(st.lists(st.integers(-2, header.bid_max + 2), min_size=cells, max_size=cells))
+    bids = [flat[i * header.items : (i + 1) * header.items] for i in range(header.bidders)]
+    x = [[min(max(v, 0), header.bid_max) for v in row] for row in bids]
+    own = [[w * sum(a * v for a, v in zip(share, row, strict=True)) for w, share, row in zip(weights, entry, x, strict=True)]
+           for entry in menu]  # fmt: skip
+    welfare = [boost + sum(row) for boost, row in zip(boosts, own, strict=True)]
+    choice = welfare.index(max(welfare))  # the first of equals
+    payment = [
+        (max(w - row[i] for w, row in zip(welfare, own, strict=True)) - (welfare[choice] - own[choice][i]))
+        // weights[i]
+        for i in range(header.bidders)
+    ]
+    arrays = Engine(artifact.data).run_arrays(np.array([bids]))
+    assert int(arrays["choice"][0]) == choice
+    assert arrays["allocation"][0].tolist() == menu[choice]
+    assert arrays["payment"][0].tolist() == payment
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.booleans(), st.lists(st.integers(-2, 8), min_size=4, max_size=4), st.lists(st.integers(0, 1), min_size=4, max_size=4),
+       st.integers(0, 6), st.integers(0, 6))  # fmt: skip
+def test_first_price_equals_the_definition_with_even_ties(
+    procurement: bool, bids: list[int], here: list[int], reserve: int, minimum: int
+) -> None:  # spec 2.13
+    artifact = build.first_price(bidders=4, bid_max=6, share_bits=3, unit="1", procurement=procurement)
+    x = [min(max(bid, 0), 6) for bid in bids]
+    admissible = [
+        bool(h) and (b <= reserve - minimum if procurement else b >= reserve) for b, h in zip(x, here, strict=True)
+    ]
+    best = max((b for b, ok in zip(x, admissible, strict=True) if ok), default=-1)
+    winners = [seat for seat in range(4) if admissible[seat] and x[seat] == best]
+    share = [0] * 4
+    for seat in winners:
+        share[seat] = 8 // len(winners)
+    if winners:
+        share[winners[0]] += 8 - sum(share)  # the remainder goes to the lowest index
+    context = np.array([[reserve, minimum][: 1 + procurement]])
+    arrays = Engine(artifact.data).run_arrays(np.array(bids).reshape(1, 4, 1), np.array([here]), context)
+    assert arrays["allocation"][0, :, 0].tolist() == share
+    assert arrays["payment"][0].tolist() == [s * b for s, b in zip(share, x, strict=True)]
+
+
+@settings(max_examples=80, deadline=None)
+@given(reserve_artifacts(), st.data())
+def test_second_price_equals_the_definition(artifact: CheckedArtifact, data: st.DataObject) -> None:
+    header = artifact.header
+    reserves = artifact.parameters["reserves"].tolist()
+    rows = st.lists(st.integers(0, header.bid_max), min_size=header.items, max_size=header.items)
+    bids = data.draw(st.lists(rows, min_size=header.bidders, max_size=header.bidders))
+    here = data.draw(st.lists(st.integers(0, 1), min_size=header.bidders, max_size=header.bidders))
+    allocation = [[0] * header.items for _ in range(header.bidders)]
+    payment = [0] * header.bidders
+    for item, reserve in enumerate(reserves):
+        offers = sorted(((bids[s][item], -s) for s in range(header.bidders) if here[s]), reverse=True)
+        if offers and offers[0][0] >= reserve:
+            winner = -offers[0][1]
+            price = max(reserve, offers[1][0] if len(offers) > 1 else 0)
+            allocation[winner][item] = header.unit_share
+            payment[winner] += price * header.unit_share
+    output = Engine(artifact.data).run([RoundInput(bids=bids, participation=here, context=[])])[0]
+    assert output.allocation == allocation and output.payment == payment
+
+
+@settings(max_examples=40, deadline=None)
+@given(menu_artifacts() | reserve_artifacts(), st.data())
+def test_the_judge_and_the_runtime_agree(artifact: CheckedArtifact, data: st.DataObject) -> None:  # spec 7.6
+    header = artifact.header
+    edge = st.sampled_from([0, 1, header.bid_max, header.bid_max + 1, -1, 2**53 - 1, -(2**53) + 1])
+    rows = st.lists(edge, min_size=header.items, max_size=header.items)
+    item = RoundInput(
+        bids=data.draw(st.lists(rows, min_size=header.bidders, max_size=header.bidders)),
+        participation=data.draw(st.lists(st.integers(0, 1), min_size=header.bidders, max_size=header.bidders)),
+        context=[],
+    )
+    engine = Engine(artifact.data)
+    assert engine.run([item]) == engine.judge([item])
+
+
+def test_the_answer_does_not_depend_on_the_batch() -> None:
+    artifact = build.menu_affine(
+        np.arange(24).reshape(4, 3, 2) % 3, [5, -7, 0, 3], [1, 2, 3], bid_max=9, share_bits=3, unit="1"
+    )
+    engine = Engine(artifact.data)
+    bids = np.random.default_rng(0).integers(0, 10, (150, 3, 2))
+    together = engine.run_arrays(bids)
+    for index in (0, 63, 64, 149):
+        alone = engine.run_arrays(bids[index : index + 1])
+        assert all((alone[name][0] == together[name][index]).all() for name in together)
+
+
+def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
+    assert set(REGISTRY) == {"menu-affine", "single-item-reserve", "first-price"}
+    for entry in REGISTRY.values():
+        assert {"ir", "feasibility", "non_negative_payments"} <= set(entry.laws)
+        assert ("dsic" in entry.laws) == (entry.theorem is not None)
+
+
+def test_known_answer_second_price() -> None:
+    artifact = build.single_item_reserve([50], bidders=3, bid_max=100, share_bits=2, unit="1")
+    engine = Engine(artifact.data)
+    for bids, winner, price in (
+        ([80, 60, 10], 0, 60),
+        ([20, 70, 10], 1, 50),
+        ([60, 60, 60], 0, 60),
+        ([40, 49, 0], None, 0),
+    ):
+        arrays = engine.run_arrays(np.array(bids).reshape(1, 3, 1))
+        assert arrays["payment"][0].sum() == price * 4
+        assert arrays["allocation"][0, :, 0].tolist() == [4 * (seat == winner) for seat in range(3)]

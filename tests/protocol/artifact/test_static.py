@@ -1,0 +1,370 @@
+"""Hardening 2: hostile artifacts, one case at least for every clause; refused by name, before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from protocol.artifact import Sandbox, build, selftest
+from protocol.artifact.certify import certify
+from protocol.artifact.engine import Engine
+from protocol.artifact.graph import graph_digest
+from protocol.artifact.header import KEY_GRAPH, KEY_HEADER, KEY_MECHANISM, Header, mechanism_digest
+from protocol.artifact.interval import INT64_MAX, INT64_MIN, Prover, Range, constant_range
+from protocol.artifact.static import CheckedArtifact, check
+from protocol.errors import ArtifactRefusedError, LimitError, MalformedError
+
+
+def small() -> CheckedArtifact:
+    return build.menu_affine(
+        [[[0], [0]], [[4], [0]], [[0], [4]]], [3, 0, 1], [1, 2], bid_max=10, share_bits=2, unit="1"
+    )
+
+
+def mutated(change: Callable[[onnx.ModelProto], object], *, digests: bool = False) -> bytes:
+    """Return the small artifact with one change; `digests` recomputes what the metadata states of the graph."""
+    model = onnx.ModelProto.FromString(small().data)
+    change(model)
+    if digests:
+        for item in model.metadata_props:
+            if item.key == KEY_GRAPH:
+                item.value = graph_digest(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def node(model: onnx.ModelProto, kind: str) -> onnx.NodeProto:
+    return next(item for item in model.graph.node if item.op_type == kind)
+
+
+def initializer(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(item for item in model.graph.initializer if item.name == name)
+
+
+def replace_tensor(model: onnx.ModelProto, name: str, value: object, dtype: type) -> None:
+    initializer(model, name).CopyFrom(numpy_helper.from_array(np.array(value, dtype=dtype), name))
+
+
+def add_unused(model: onnx.ModelProto, kind: str, *inputs: str, **attributes: int) -> None:
+    model.graph.node.append(
+        helper.make_node(kind, list(inputs), ["unused"], name="unused", **dict[str, Any](attributes))
+    )
+
+
+REFUSED: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
+    "opset": (lambda m: setattr(m.opset_import[0], "version", 19), "opset"),
+    "second opset": (lambda m: m.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3)), "opset"),
+    "ir version": (lambda m: setattr(m, "ir_version", 9), "IR 9"),
+    "function": (lambda m: m.functions.append(onnx.FunctionProto(name="f")), "functions"),
+    "training": (lambda m: m.training_info.append(onnx.TrainingInfoProto()), "training"),
+    "value_info": (
+        lambda m: m.graph.value_info.append(helper.make_tensor_value_info("q", TensorProto.INT64, [1])),
+        "value_info",
+    ),
+    "doc string": (lambda m: setattr(m, "doc_string", "x" * 10_000), "documentation"),
+    "metadata twice": (lambda m: m.metadata_props.append(m.metadata_props[0]), "metadata keys"),
+    "metadata missing": (lambda m: m.metadata_props.pop(), "metadata keys"),
+    "header not canonical": (
+        lambda m: setattr(m.metadata_props[0], "value", " " + m.metadata_props[0].value),
+        "header|metadata",
+    ),
+    "sparse": (lambda m: m.graph.sparse_initializer.append(onnx.SparseTensorProto()), "sparse"),
+    "external data": (
+        lambda m: initializer(m, "menu").external_data.append(
+            onnx.StringStringEntryProto(key="location", value="/etc/passwd")
+        ),
+        "points outside",
+    ),
+    "external location": (
+        lambda m: setattr(initializer(m, "menu"), "data_location", TensorProto.EXTERNAL),
+        "points outside",
+    ),
+    "loop": (lambda m: add_unused(m, "Loop", "menu"), "Loop is not in the exact profile"),
+    "random": (lambda m: add_unused(m, "RandomNormal"), "RandomNormal is not"),
+    "float div": (lambda m: add_unused(m, "Div", "boosts", "boosts"), "types"),
+    "exp": (lambda m: add_unused(m, "Exp", "boosts"), "Exp is not"),
+    "int max": (lambda m: add_unused(m, "Max", "menu", "menu"), "Max is not"),
+    "int reduce": (lambda m: add_unused(m, "ReduceMax", "menu", "i_1", keepdims=1, noop_with_empty_axes=0), "types"),
+    "other domain": (lambda m: setattr(m.graph.node[0], "domain", "com.microsoft"), "fields that the profile"),
+    "unknown attribute": (lambda m: m.graph.node[0].attribute.append(helper.make_attribute("axis", 1)), "attributes"),
+    "graph attribute": (
+        lambda m: (
+            node(m, "Cast").attribute[0].CopyFrom(helper.make_attribute("to", helper.make_graph([], "g", [], [])))
+        ),
+        "is no integer",
+    ),
+    "last tie": (
+        lambda m: setattr(next(a for a in node(m, "ArgMax").attribute if a.name == "select_last_index"), "i", 1),
+        "lowest index",
+    ),
+    "node name twice": (lambda m: setattr(m.graph.node[1], "name", m.graph.node[0].name), "used twice"),
+    "node without name": (lambda m: setattr(m.graph.node[1], "name", ""), "empty"),
+    "written twice": (lambda m: m.graph.node[1].output.__setitem__(0, m.graph.node[0].output[0]), "written twice"),
+    "cycle": (lambda m: m.graph.node[0].input.__setitem__(0, "payment"), "before it is written"),
+    "output missing": (lambda m: m.graph.output.pop(0), "outputs are"),
+    "input missing": (lambda m: m.graph.input.pop(1), "inputs are"),
+    "extra input": (
+        lambda m: m.graph.input.append(helper.make_tensor_value_info("more", TensorProto.INT64, ["batch", 1])),
+        "inputs are",
+    ),
+    "input of floats": (
+        lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", TensorProto.FLOAT),
+        "inputs are",
+    ),
+    "bound batch": (lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 4), "inputs are"),
+    "initializer is input": (
+        lambda m: setattr(initializer(m, "ones"), "name", "bids"),
+        "initializer|before it is written",
+    ),
+    "initializer twice": (lambda m: m.graph.initializer.append(initializer(m, "menu")), "used twice"),
+    "payload too long": (lambda m: setattr(initializer(m, "menu"), "raw_data", bytes(1000)), "elements stated"),
+    "negative dimension": (lambda m: initializer(m, "menu").dims.__setitem__(0, -3), "negative dimension"),
+    "huge dimension": (lambda m: initializer(m, "menu").dims.__setitem__(0, 2**40), "elements stated"),
+    "two payloads": (lambda m: initializer(m, "menu").int64_data.append(1), "raw bytes"),
+    "float32": (lambda m: replace_tensor(m, "boosts", [1, 2, 3], np.float32), "has type"),
+    "fraction": (lambda m: replace_tensor(m, "boosts", [0.5, 2, 3], np.float64), "no integer"),
+    "nan": (lambda m: replace_tensor(m, "boosts", [np.nan, 2, 3], np.float64), "no integer"),
+    "infinity": (lambda m: replace_tensor(m, "boosts", [np.inf, 2, 3], np.float64), "no integer"),
+    "negative zero": (lambda m: replace_tensor(m, "boosts", [-0.0, 2, 3], np.float64), "negative zero"),
+    "above 2^53": (lambda m: replace_tensor(m, "boosts", [2.0**54, 2, 3], np.float64), "above 2"),
+    "sum above 2^53": (lambda m: replace_tensor(m, "boosts", [2.0**53, 2, 3], np.float64), "exact only to 2"),
+    "weights zero": (lambda m: replace_tensor(m, "weights", [0, 1], np.int64), "divisor may be 0"),
+    "no clamp": (lambda m: node(m, "Where").input.__setitem__(2, "s_0"), ""),
+    "bad index": (lambda m: replace_tensor(m, "s_1", 7, np.int64), "index 7"),
+    "parameter shape": (lambda m: replace_tensor(m, "weights", [1, 1, 1], np.int64), "has shape"),
+}
+del REFUSED["no clamp"]
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_hostile_artifact_is_refused_by_name(name: str) -> None:
+    change, text = REFUSED[name]
+    with pytest.raises(ArtifactRefusedError, match=text):
+        check(mutated(change))
+
+
+def test_size_is_checked_first() -> None:
+    with pytest.raises(LimitError, match="the limit is 16777216"):
+        check(bytes(16 * 1024 * 1024 + 1))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not a model",
+        small().data + small().data,  # protobuf would merge the two
+        small().data + b"\xf8\x3f\x01",  # an unknown field at the end
+        small().data[:-1],
+    ],
+)
+def test_other_bytes_of_the_same_model_are_refused(data: bytes) -> None:  # hardening 2.2
+    with pytest.raises(ArtifactRefusedError):
+        check(data)
+
+
+def test_unclamped_bids_are_refused() -> None:  # hardening 2.9
+    def unclamp(model: onnx.ModelProto) -> None:
+        for item in model.graph.node:
+            if item.op_type == "Where" and "s_10" in item.input:
+                item.input[1] = item.input[2]
+
+    with pytest.raises(ArtifactRefusedError, match="exact only to|overflow"):
+        check(mutated(unclamp))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_flipped_bit_is_refused_or_uncertified_or_another_certified_mechanism(
+    data: st.DataObject,
+) -> None:  # hardening V5
+    good = small()
+    raw = bytearray(good.data)
+    position = data.draw(st.integers(0, len(raw) - 1))
+    raw[position] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        other = check(bytes(raw))
+    except MalformedError:
+        return
+    certificate = certify(other)
+    assert other.file_sha256 != good.file_sha256
+    if certificate.certified:  # harmless: only what decorates changed
+        assert other.mechanism_digest == good.mechanism_digest and other.graph_digest == good.graph_digest
+
+
+def test_certificates_hold_for_canonical_graphs_only() -> None:
+    assert certify(small()).certified
+    first_price = build.first_price(bidders=2, bid_max=9, share_bits=2, unit="1", procurement=False)
+    assert not certify(first_price).certified and not certify(first_price).problems
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("one boost changed against its header", lambda m: replace_tensor(m, "boosts", [4, 0, 1], np.float64)),
+        (
+            "weighted matrix is not weights times menu",
+            lambda m: replace_tensor(m, "weighted_1", [[0, 0, 7]], np.float64),
+        ),
+        ("payments rounded otherwise", lambda m: round_up(m)),
+        ("payments capped at zero welfare", lambda m: cap(m)),
+    ],
+)
+def test_inspect_refutes_what_is_not_its_class(name: str, change: Callable[[onnx.ModelProto], object]) -> None:
+    for digests in (False, True):  # a forger may also recompute the graph digest in the metadata
+        artifact = check(mutated(change, digests=digests))
+        certificate = certify(artifact)
+        assert not certificate.certified and certificate.problems, name
+    with pytest.raises(ArtifactRefusedError, match="metadata states"):
+        Engine(check(mutated(change)).data)
+
+
+def round_up(model: onnx.ModelProto) -> None:
+    """Payments rounded half up instead of floored: one unit is added before the division."""
+    division = next(item for item in model.graph.node if item.op_type == "Div")
+    position = list(model.graph.node).index(division)
+    model.graph.node.insert(position, helper.make_node("Add", [division.input[0], "s_1"], ["up"], name="up"))
+    next(item for item in model.graph.node if item.op_type == "Div").input[0] = "up"
+
+
+def cap(model: onnx.ModelProto) -> None:
+    """A payment that may not exceed ten: the class does not allow it."""
+    division = next(item for item in model.graph.node if item.op_type == "Div")
+    division.output[0] = "free"
+    model.graph.node.append(helper.make_node("Greater", ["free", "s_10"], ["above"], name="above"))
+    model.graph.node.append(helper.make_node("Where", ["above", "s_10", "free"], ["payment"], name="cap"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"menu": [[[5], [0]]], "boosts": [0], "weights": [1, 1]}, "more than the whole"),
+        ({"menu": [[[3], [2]]], "boosts": [0], "weights": [1, 1]}, "more than the whole"),
+        ({"menu": [[[-1], [2]]], "boosts": [0], "weights": [1, 1]}, "negative share"),
+        ({"menu": [[[1], [2]]], "boosts": [0], "weights": [0, 1]}, "at least 1"),
+        ({"menu": [[[1], [2]]], "boosts": [0, 1], "weights": [1, 1]}, "2 boosts for 1"),
+        ({"menu": np.zeros((0, 2, 1)), "boosts": [], "weights": [1, 1]}, "0 boosts for 0"),
+        ({"menu": [[[1], [2]]], "boosts": [0.5], "weights": [1, 1]}, "no integer"),
+        ({"menu": [[[1], [2]]], "boosts": [2.0**54], "weights": [1, 1]}, "above 2"),
+    ],
+)
+def test_exact_checks_of_a_menu(parameters: dict[str, object], text: str) -> None:
+    with pytest.raises(ArtifactRefusedError, match=text):
+        build.menu_affine(**parameters, bid_max=10, share_bits=2, unit="1")  # type: ignore[arg-type]
+
+
+def test_a_menu_that_leaves_the_exact_range_is_not_built() -> None:
+    with pytest.raises(ArtifactRefusedError, match="exact only to 2"):
+        build.menu_affine([[[2**16], [0]]], [0], [2**10, 1], bid_max=2**40, share_bits=16, unit="1")
+
+
+def test_the_prover_knows_the_edges_of_float64_and_int64() -> None:
+    def prove(kind: str, low: int, high: int, constant: object, dtype: type) -> Range:
+        prover = Prover({"x": Range("int64" if dtype is np.int64 else "double", (None, 2), low, high),
+                         "c": constant_range(np.array(constant, dtype=dtype))})  # fmt: skip
+        prover.visit(helper.make_node(kind, ["x", "c"], ["y"], name="n"))
+        return prover.ranges["y"]
+
+    assert prove("Add", -5, 2**53 - 1, [1, 0], np.float64).high == 2**53
+    assert prove("MatMul", -(2**52), 2**52, [[1], [-1]], np.float64).high == 2**53
+    assert prove("Div", -7, 7, [2, 2], np.int64).low == -3
+    assert prove("Add", 0, INT64_MAX - 1, [1, 0], np.int64).high == INT64_MAX
+    for kind, low, high, constant, dtype in (
+        ("Add", 0, 2**53, [1, 0], np.float64),
+        ("MatMul", 0, 2**52, [[1], [2]], np.float64),
+        ("MatMul", 0, 2**62, [[1], [2]], np.int64),
+        ("Add", 0, INT64_MAX, [1, 0], np.int64),
+        ("Sub", INT64_MIN, 0, [1, 0], np.int64),
+        ("Mul", 0, 2**40, [2**40, 0], np.int64),
+        ("Div", 0, 5, [0, 1], np.int64),
+        ("Div", 0, 5, [-1, 1], np.int64),
+    ):
+        with pytest.raises(ArtifactRefusedError):
+            prove(kind, low, high, constant, dtype)
+
+
+def test_rounds_of_a_batch_never_meet() -> None:
+    inputs = {
+        "x": Range("double", (None, 2), 0, 5),
+        "axes": constant_range(np.array([0])),
+        "i": constant_range(np.array(0)),
+    }
+    for made in (
+        helper.make_node("ReduceMax", ["x", "axes"], ["y"], name="n", keepdims=1, noop_with_empty_axes=0),
+        helper.make_node("Gather", ["x", "i"], ["y"], name="n", axis=0),
+        helper.make_node("Concat", ["x", "x"], ["y"], name="n", axis=0),
+        helper.make_node("ArgMax", ["x"], ["y"], name="n", axis=0, keepdims=0, select_last_index=0),
+        helper.make_node("MatMul", ["x", "x"], ["y"], name="n"),
+    ):
+        with pytest.raises(ArtifactRefusedError):
+            Prover(inputs).visit(made)
+
+
+def test_digests_change_with_meaning_and_not_with_decoration() -> None:
+    good = small()
+    named = onnx.ModelProto.FromString(good.data)
+    for index, item in enumerate(named.graph.node):
+        item.name = f"other-{index}"
+    named.producer_name = "somebody"
+    assert graph_digest(named) == good.graph_digest
+    named.opset_import[0].version = 19
+    assert graph_digest(named) != good.graph_digest
+    changed = dict(good.parameters)
+    changed["boosts"] = changed["boosts"] + np.array([0, 0, 1])
+    assert mechanism_digest(good.header, changed) != good.mechanism_digest
+    keys = [item.key for item in onnx.ModelProto.FromString(good.data).metadata_props]
+    assert keys == [KEY_HEADER, KEY_MECHANISM, KEY_GRAPH]
+    assert Header.decode(good.header.encode()) == good.header
+
+
+def test_building_is_reproducible() -> None:
+    assert small().data == small().data
+
+
+def test_self_test_covers_every_operator_and_catches_a_wrong_runtime(monkeypatch: pytest.MonkeyPatch) -> None:  # 2.10
+    from protocol.artifact.interval import OPERATORS
+
+    assert {vector[0] for vector in selftest.VECTORS} == OPERATORS
+    monkeypatch.setattr(selftest, "_passed", [])
+    selftest.run()
+    wrong = [*selftest.VECTORS]
+    wrong[0] = (*wrong[0][:4], [not value for value in wrong[0][4]])
+    monkeypatch.setattr(selftest, "_passed", [])
+    monkeypatch.setattr(selftest, "VECTORS", wrong)
+    with pytest.raises(ArtifactRefusedError, match="computes Less wrongly"):
+        selftest.run()
+
+
+def test_the_sandbox_refuses_and_survives() -> None:  # spec 2.14
+    good = small()
+    with pytest.raises(ArtifactRefusedError, match="wanted 00"):
+        Sandbox(good.data, "00" * 32)
+    with pytest.raises(ArtifactRefusedError, match="not an ONNX file"):
+        Sandbox(b"junk")
+    with Sandbox(good.data, good.file_sha256) as sandbox:
+        assert sandbox.summary.certified and sandbox.summary.max_bits == good.max_bits
+        sandbox._child.kill()
+        with pytest.raises(ArtifactRefusedError, match="died"):
+            sandbox.run([])
+            from protocol.artifact import RoundInput
+
+            sandbox.run([RoundInput(bids=[[1], [2]], participation=[1, 1], context=[])])
+
+
+def test_the_child_has_no_environment_and_cannot_write() -> None:  # hardening 2.12
+    good = small()
+    with Sandbox(good.data) as sandbox:
+        pid = sandbox._child.pid
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            names = {part.split(b"=")[0] for part in file.read().split(b"\0") if part}
+        assert names <= {b"LC_CTYPE"}  # CPython itself coerces the C locale
+        with open(f"/proc/{pid}/limits", encoding="ascii") as file:
+            limits = file.read()
+        assert "Max file size             0" in limits and "Max open files            64" in limits
+        assert f"Max address space         {2 * 1024**3}" in limits

@@ -1,0 +1,438 @@
+"""The rules of rounds and epochs: honest runs are never convicted, each deviation is (spec 3, 5, 6, 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import protocol.auctioneer
+from protocol import messages as m
+from protocol.artifact import RoundInput, RoundOutput
+from protocol.artifact.static import CheckedArtifact
+from protocol.auctioneer import Auctioneer, RefusedError
+from protocol.errors import MalformedError, SignatureError, VerificationError
+from protocol.evidence import check_artifact, check_verdicts, recheck
+from protocol.manifest import Manifest
+from protocol.outcomes import build_matrix
+from protocol.session import Session, encode_mask
+from tests.harness import Table, rules_of
+
+BIDS = {0: [500, 0], 1: [300, 700], 2: [50, 40]}
+relaxed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@relaxed
+@given(
+    st.integers(0, 50),
+    st.lists(
+        st.tuples(
+            st.dictionaries(st.integers(0, 2), st.lists(st.integers(-5, 1005), min_size=2, max_size=2)),
+            st.sets(st.integers(0, 2)),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.sampled_from(["expected", "realised"]),
+)
+def test_an_honest_run_is_never_convicted(
+    second_price: CheckedArtifact, seed: int, plans: list[tuple[dict[int, list[int]], set[int]]], charge: str
+) -> None:  # A25, hardening A1: any participation, silence, bids outside the support
+    table = Table(second_price, rounds=len(plans), seed=seed, charge=charge)
+    for index, (bids, silent) in enumerate(plans):
+        table.play(index, bids, silent)
+    assert table.tier1 == []
+    assert table.end() == []
+    again = table.read_again()
+    rechecked, counts = recheck(again, range(len(plans)), table.engine)
+    assert again.findings == [] and rechecked == [] and check_verdicts(again, rechecked) == []
+    assert again.overdue() == ([], []) and again.complete
+    assert counts["rounds re-executed"] == len(plans)
+
+
+@relaxed
+@given(st.data())
+def test_one_changed_unit_in_any_audited_outcome_is_convicted(
+    lottery: CheckedArtifact, data: st.DataObject
+) -> None:  # A17, hardening A2: whatever number of the result is off by one
+    field = data.draw(st.sampled_from(["allocation", "payment", "won", "charge"]))
+    step = data.draw(st.sampled_from([-1, 1]))
+    bids = {0: [data.draw(st.integers(0, 100))], 1: [data.draw(st.integers(0, 100))]}
+    seat = data.draw(st.integers(0, 1))
+
+    def off_by_one(*arguments: Any) -> m.MatrixBody:
+        matrix = build_matrix(*arguments)
+        value = getattr(matrix, field)
+        if field == "allocation":
+            value = [list(row) for row in value]
+            value[seat][0] += step
+        elif field == "won":
+            value = [{-1: 0, 0: 1, 1: 0}[value[0]]]
+        else:
+            value = list(value)
+            value[seat] += step
+        return msgspec.structs.replace(matrix, **{field: value})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol.auctioneer, "build_matrix", off_by_one)
+        table = Table(lottery, rounds=1)
+        table.play(0, bids)
+    findings = table.end()
+    assert findings and {finding.round for finding in findings} == {0}
+    assert rules_of(findings) <= {"7.5", "3.15", "3.16"}
+    assert isinstance(table.session.epoch(0).settlement, m.Halt)
+    assert table.read_again().findings == []  # the log itself is in order: only re-execution shows it
+
+
+class Overcharging(Auctioneer):
+    def claim(self, round_index: int, item: RoundInput, output: RoundOutput, seed: bytes) -> Any:
+        output, won = super().claim(round_index, item, output, seed)
+        worth = [
+            sum(s * b for s, b in zip(row, bid, strict=True))
+            for row, bid in zip(output.allocation, item.bids, strict=True)
+        ]
+        return RoundOutput(allocation=output.allocation, payment=[w + 1 if w else 0 for w in worth]), won
+
+
+def test_a_charge_above_the_bid_is_seen_without_audit(second_price: CheckedArtifact) -> None:  # A9
+    table = Table(second_price, rounds=1, auctioneer=Overcharging)
+    table.play(0, BIDS)
+    assert rules_of(table.tier1) == {"3.14"}
+
+
+def test_a_dropped_bid_is_seen_by_its_bidder(second_price: CheckedArtifact) -> None:  # A1
+    table = Table(second_price, rounds=1)
+    for seat in BIDS:
+        table.auctioneer.receive(table.bidders[seat].presence(0), 0)
+    table.auctioneer.receive(table.bidders[0].bid(0, BIDS[0]), 0)
+    table.bidders[1].bid(0, BIDS[1])  # sent, and never logged
+    table.cosign(table.session.deadline(0, "close") - 1)
+    table.auctioneer.close(0)
+    assert table.bidders[0].check_close(0) == []
+    assert rules_of(table.bidders[1].check_close(0)) == {"3.6"}
+
+
+def test_another_row_than_the_logged_one_is_seen(second_price: CheckedArtifact) -> None:  # A8
+    table = Table(second_price, rounds=1)
+    table.bid(0, BIDS)
+    table.open(0, BIDS)
+    rows = {row.party: row.data for row in table.auctioneer.settle(0)}
+    first, second = table.bidders[0], table.bidders[1]
+    assert rules_of(first.check_row(0, rows[second.party])[0]) == {"3.17"}
+    assert rules_of(first.check_row(0, None)[0]) == {"3.17"}
+    assert first.check_row(0, rows[first.party])[0] == []
+
+
+def log_close(table: Table, **changes: Any) -> None:
+    close = table.session.round(0).close
+    assert close is not None
+    table.session.rounds[0].close = None
+    table.log_own(msgspec.structs.replace(close, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"size": 3}, "3.8"),
+        ({"root": "00" * 32}, "3.8"),
+        ({"coms_count": 2}, "3.8"),
+        ({"coms_root": "00" * 32}, "3.8"),
+        ({"coms": ["00" * 32] * 3}, "3.8"),
+        ({"coms": msgspec.UNSET}, "2.5"),
+    ],
+)
+def test_a_false_close_is_a_deviation(second_price: CheckedArtifact, changes: dict[str, Any], rule: str) -> None:  # A3
+    table = Table(second_price, rounds=1)
+    table.bid(0, BIDS)
+    assert table.session.findings == []
+    log_close(table, **changes)
+    assert rule in rules_of(table.session.findings)
+
+
+def test_bids_after_the_close_do_not_count(second_price: CheckedArtifact) -> None:  # A3, A18
+    table = Table(second_price, rounds=1)
+    table.auctioneer.receive(table.bidders[2].presence(0), 0)
+    table.bid(0, {0: [1, 1]})
+    with pytest.raises(RefusedError, match="no effect"):
+        table.auctioneer.receive(table.bidders[2].bid(0, [9, 9]), 0)
+    late = table.auctioneer.publish(table.bidders[1].bid(0, [9, 9]))
+    assert late and table.bidders[1].party not in table.session.committed(0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("mask", "00", "3.13"),  # A16: a participant is left out
+        ("mask", "f0", "3.13"),
+        ("mech", "00" * 32, "2.14"),  # A5
+        ("close", "00" * 32, "3.17"),
+        ("size", 3, "3.10"),
+        ("rows", [], "3.17"),
+        ("link", "00" * 32, "5.7"),  # A14
+        ("matrix", "0", "5.7"),
+    ],
+)
+def test_a_false_outcome_is_a_deviation_in_the_log(
+    second_price: CheckedArtifact, field: str, value: Any, rule: str
+) -> None:
+    class False_(Auctioneer):  # noqa: N801
+        def _put(self, body: Any) -> int:
+            if isinstance(body, m.Outcome):
+                body = msgspec.structs.replace(body, **{field: value})
+            return super()._put(body)
+
+    table = Table(second_price, rounds=1, auctioneer=False_)
+    table.bid(0, BIDS)
+    table.open(0, BIDS)
+    table.auctioneer.settle(0)
+    assert rule in rules_of(table.session.findings)
+
+
+def test_silence_is_void_and_forfeits_once(second_price: CheckedArtifact) -> None:  # A21
+    table = Table(second_price, rounds=1)
+    table.play(0, BIDS, silent=[1])
+    seat_1 = table.bidders[1].party
+    assert table.session.round(0).voids == {seat_1: m.NO_OPENING}
+    outcome = table.session.round(0).outcome
+    assert outcome is not None and outcome.mask == encode_mask([1, 0, 1])
+    assert table.end() == []
+    settlement = table.session.epoch(0).settlement
+    assert isinstance(settlement, m.Settlement)
+    forfeit = table.manifest.money.opening_forfeit
+    assert {a.account: a.amount for a in settlement.amounts} == {seat_1: -forfeit, "pool": forfeit}
+
+
+def test_a_late_opening_never_counts(second_price: CheckedArtifact) -> None:  # A21
+    table = Table(second_price, rounds=1)
+    table.bid(0, BIDS)
+    table.open(0, [0, 2])
+    table.auctioneer.receive(table.bidders[1].opening(0), 0)  # logged after the deadline's checkpoint
+    table.settle(0)
+    assert table.session.round(0).voids == {table.bidders[1].party: m.NO_OPENING}
+    assert table.end() == [] and table.session.findings == []
+
+
+def test_calling_a_timely_opening_missing_is_a_deviation(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    table.bid(0, BIDS)
+    table.open(0, BIDS)
+    table.log_own(m.Void(session=table.session.id, round=0, bidder=table.bidders[0].party, reason=m.NO_OPENING))
+    table.auctioneer.settle(0)
+    assert "3.10" in rules_of(table.session.findings)
+
+
+@pytest.mark.parametrize("garbage", [True, False])
+def test_a_dispute_over_an_opening_is_decided_by_anyone(second_price: CheckedArtifact, garbage: bool) -> None:
+    """A26: a bidder's garbage convicts nobody; an auctioneer that calls a good opening unreadable is convicted."""
+    table = Table(second_price, rounds=1)
+    table.bid(0, BIDS)
+    bidder = table.bidders[1]
+    good = bidder.opening(0)
+    if garbage:
+        body = m.Statement.decode(good).body
+        assert isinstance(body, m.OpeningStatement)
+        junk = msgspec.structs.replace(body, ct="ab" * 100)
+        table.auctioneer.receive(m.sign_statement(junk, bidder._sign), 0)
+    else:
+        table.auctioneer.receive(good, 0)
+    table.open(0, [0, 2])
+    if not garbage:
+        table.log_own(m.Void(session=table.session.id, round=0, bidder=bidder.party, reason=m.UNREADABLE))
+        original = table.auctioneer._open
+        table.auctioneer._put = lambda body, put=table.auctioneer._put: (  # type: ignore[method-assign, misc]
+            put(body) if not (isinstance(body, m.Void) and body.bidder == bidder.party) else 0
+        )
+        table.auctioneer._open = lambda r, p, s: (m.UNREADABLE, None) if p == bidder.party else original(r, p, s)  # type: ignore[method-assign]
+    table.auctioneer.settle(0)
+    table.cosign(table.session.deadline(0, "outcome") - 1)
+    assert table.session.round(0).voids == {bidder.party: m.UNREADABLE}
+    assert ("3.11" in rules_of(bidder.check_row(0, None)[0])) is True  # it knows that it sent, or meant, a good one
+    table.auctioneer.receive(bidder.complaint(0), 0)
+    table.cosign(table.session.deadline(0, "complaint") - 1)
+    findings = table.end()
+    assert rules_of(findings) == (set() if garbage else {"3.11"})
+
+
+def statement_of(table: Table, data: bytes, **changes: Any) -> bytes:
+    body = m.Statement.decode(data).body
+    return m.sign_statement(msgspec.structs.replace(body, **changes), table.bidders[0]._sign)
+
+
+def test_hostile_bidder_statements_are_refused_and_leave_no_trace(second_price: CheckedArtifact) -> None:  # A23, A24
+    table = Table(second_price, rounds=2)
+    presence = table.bidders[0].presence(0)
+    for bad in (
+        statement_of(table, presence, session="00" * 32),
+        statement_of(table, presence, round=-1),
+        statement_of(table, presence, round=2),
+        statement_of(table, presence, bidder=table.bidders[1].party),  # signed by another
+        statement_of(table, presence, bidder="zz"),
+        presence.replace(b'"present":true', b'"present":false'),  # the signature is for other bytes
+    ):
+        before = (table.auctioneer.log.tree.size, len(table.session.findings))
+        with pytest.raises(VerificationError):
+            table.auctioneer.receive(bad, 0)
+        assert (table.auctioneer.log.tree.size, len(table.session.findings)) == before
+    for junk in (b"", b"{}", presence + b" ", presence[:-1], b"\xff" * 10):
+        with pytest.raises(MalformedError):
+            table.auctioneer.receive(junk, 0)
+    table.auctioneer.receive(presence, 0)
+    with pytest.raises(RefusedError):
+        table.auctioneer.receive(presence, 0)  # the same again
+    bid = table.bidders[0].bid(0, [1, 1])
+    table.auctioneer.receive(bid, 0)
+    for bad in (
+        statement_of(table, bid, seq=5),  # a second bid of the round
+        statement_of(table, bid, round=1, seq=0),  # replayed seq
+        statement_of(table, bid, round=1, seq=1, prev="00" * 32),
+        statement_of(table, bid, round=1, seq=1, com="xyz"),
+    ):
+        with pytest.raises(RefusedError):
+            table.auctioneer.receive(bad, 0)
+    assert table.session.findings == []
+
+
+def test_nothing_is_opened_before_the_close(second_price: CheckedArtifact) -> None:  # spec 3.9
+    table = Table(second_price, rounds=1)
+    table.auctioneer.receive(table.bidders[0].presence(0), 0)
+    table.auctioneer.receive(table.bidders[0].bid(0, [1, 1]), 0)
+    with pytest.raises(ValueError, match="not closed yet"):
+        table.bidders[0].opening(0)
+
+
+def test_receipts_name_the_statement_and_bind(second_price: CheckedArtifact) -> None:  # spec 3.6
+    table = Table(second_price, rounds=1)
+    sent = table.bidders[0].presence(0)
+    receipt = table.auctioneer.receive(sent, 7)
+    assert table.bidders[0].check_receipt(receipt, sent).received_at == 7
+    with pytest.raises(VerificationError, match="another statement"):
+        table.bidders[0].check_receipt(receipt, table.bidders[0].bid(0, [1, 1]))
+    with pytest.raises(VerificationError, match="another statement"):
+        table.bidders[1].check_receipt(receipt, sent)
+    with pytest.raises(MalformedError, match="wanted a receipt"):
+        table.bidders[0].check_receipt(sent, sent)
+
+
+class Withholding(Auctioneer):
+    def respond(self, epoch: int) -> None:
+        """Say nothing."""
+
+
+class Selective(Auctioneer):
+    def disclose(self, round_index: int) -> m.Response:
+        response = super().disclose(round_index)
+        return msgspec.structs.replace(response, openings=response.openings[1:])
+
+
+class Rebidding(Auctioneer):
+    """A7: alters a bid before computing, and discloses the altered one."""
+
+    def disclose(self, round_index: int) -> m.Response:
+        response = super().disclose(round_index)
+        first = response.openings[0]
+        altered = msgspec.structs.replace(first.body, bids=[bid + 1 for bid in first.body.bids])
+        opened = [m.OpenedBid(body=altered, nonce=first.nonce), *response.openings[1:]]
+        return msgspec.structs.replace(response, openings=opened)
+
+
+@pytest.mark.parametrize(
+    ("cheat", "rules"), [(Withholding, {"7.4"}), (Selective, {"7.4"}), (Rebidding, {"7.5", "7.4"})]
+)
+def test_denied_and_selective_answers_convict(
+    second_price: CheckedArtifact, cheat: type[Auctioneer], rules: set[str]
+) -> None:  # A10
+    table = Table(second_price, rounds=1, auctioneer=cheat)
+    table.play(0, BIDS)
+    at = table.session.epoch_deadline(0, "contribution") - 1
+    table.auctioneer.contribute(0)
+    table.cosign(at)
+    table.auctioneer.publish(table.auditor.challenge(0))
+    table.auctioneer.respond(0)
+    table.cosign(table.session.epoch_deadline(0, "response") + 1)  # the deadline has passed
+    assert rules_of(table.auditor.verdict(0)[1]) & rules
+
+
+def test_an_auditor_that_signs_what_is_not_so_is_exposed(second_price: CheckedArtifact) -> None:  # A32
+    table = Table(second_price, rounds=1, auctioneer=Overcharging)
+    table.play(0, BIDS)
+    original = table.auditor.verdict
+
+    def lazy(epoch: int) -> tuple[bytes, list[Any]]:
+        data, _ = original(epoch)
+        body = m.Statement.decode(data).body
+        nothing = msgspec.structs.replace(body, result="holds", findings=[], findings_count=0)
+        return m.sign_statement(nothing, table.secrets.auditor()), []
+
+    table.auditor.verdict = lazy  # type: ignore[method-assign, assignment]
+    table.end()
+    again = table.read_again()
+    rechecked, _ = recheck(again, [0], table.engine)
+    assert rules_of(check_verdicts(again, rechecked), "auditor") == {"7.9"}
+
+
+def test_missing_rounds_convict_once_their_deadline_has_passed(second_price: CheckedArtifact) -> None:  # A15
+    table = Table(second_price, rounds=2)
+    table.play(0, BIDS)
+    assert table.session.overdue()[0] == [] and table.session.overdue()[1]
+    table.auctioneer.publish(table.bidders[0].presence(1))
+    table.cosign(table.session.deadline(1, "outcome") + 1)
+    assert rules_of(table.session.overdue()[0]) >= {"6.5"}
+
+
+def test_registration_rules(second_price: CheckedArtifact) -> None:  # spec 5.1, 6.3, 9.9
+    table = Table(second_price, rounds=1, bidders=2)
+    before = len(table.session.findings)
+    third = table.bidders[0].__class__(table.secrets.bidder(2, "late"), table.session)
+    with pytest.raises(RefusedError, match="after registration closed"):
+        table.auctioneer.receive(third.registration(), 0)
+    assert len(table.session.findings) == before
+    entries = table.auctioneer.log.entries
+    session = Session(entries[0])
+    assert session.apply(1, entries[1])
+    assert not session.apply(2, entries[1]) and rules_of(session.findings) == {"5.1"}
+    poor = msgspec.structs.replace(m.Statement.decode(third.registration()).body, deposit=0)
+    assert not session.apply(3, m.sign_statement(poor, table.secrets.bidder(2, "late").signing()))
+    assert "9.9" in rules_of(session.findings)
+
+
+def test_foreign_and_unsigned_entries_are_the_logs_fault(second_price: CheckedArtifact) -> None:  # spec 2.6, 8.5
+    table = Table(second_price, rounds=1)
+    other = Table(second_price, rounds=1, seed=6)
+    session, size = table.session, table.auctioneer.log.tree.size
+    for entry, rule in (
+        (b"junk", "2.6"),
+        (other.auctioneer.log.entries[1], "8.5"),
+        (table.auctioneer.receive(table.bidders[0].presence(0), 0), "3"),  # a receipt is no entry
+        (table.auctioneer.log.entries[0], "3"),
+    ):
+        session.findings.clear()
+        assert not session.apply(size, entry)
+        assert rules_of(session.findings, "log") == {rule}
+
+
+def test_the_manifest_is_checked_field_by_field(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    manifest = table.manifest
+    for changes in (
+        {"format": "x"}, {"profile": "P0"}, {"share_bits": 33}, {"rounds": 0}, {"epoch_rounds": 2}, {"items": []},
+        {"draw": "bvn"}, {"charge": "none"}, {"auditors": []}, {"support_rule": "ignore"}, {"period": 0},
+        {"money": msgspec.structs.replace(manifest.money, deposit=manifest.money.penalty - 1)},  # A38
+        {"grid": msgspec.structs.replace(manifest.grid, minimum=5, maximum=4)},
+        {"audit": msgspec.structs.replace(manifest.audit, k=2)},
+        {"offsets": msgspec.structs.replace(manifest.offsets, close=manifest.offsets.opening)},
+    ):  # fmt: skip
+        fields = {**msgspec.structs.asdict(manifest), **changes}
+        with pytest.raises(ValueError, match="manifest"):
+            Manifest(**fields)
+    twice = msgspec.structs.replace(manifest, arbiter=manifest.auctioneer)
+    with pytest.raises(MalformedError, match="two roles"):
+        Session(m.sign_statement(twice, table.secrets.auctioneer().signing()))
+    with pytest.raises(SignatureError):
+        Session(m.sign_statement(manifest, table.secrets.arbiter()))
+    header = table.engine.artifact.header
+    assert check_artifact(table.session, header) == []
+    smaller = msgspec.structs.replace(header, bidders=2, bid_max=999, share_bits=7)
+    assert len(check_artifact(table.session, smaller)) == 3
