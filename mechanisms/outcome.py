@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ class Outcome:
     payment: Float[Tensor, "batch bidders"]
 
 
+@runtime_checkable
 class Mechanism(Protocol):
     """A sealed-bid auction for additive bidders."""
 

@@ -12,8 +12,9 @@ from credible.simulation.market import Market
 from credible.simulation.setup import Rules, Secrets
 from protocol.artifact import build
 from protocol.artifact.static import CheckedArtifact
+from tests import typecheck
 
-install_import_hook("mechanisms", "beartype.beartype")
+install_import_hook("mechanisms", f"{typecheck.__name__}.checked")
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "examples" / "data" / "tsuchiura-procurement"

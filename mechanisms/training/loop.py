@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -16,6 +16,7 @@ from mechanisms.training.run import RunFolder
 from mechanisms.valuations import ValuationModel
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What the loop trains: parameters, the gradient of a surrogate, and the hard mechanism they stand for."""
 

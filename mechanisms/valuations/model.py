@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 
+@runtime_checkable
 class ValuationModel(Protocol):
     """A distribution of valuation profiles of additive bidders."""
 

@@ -54,10 +54,11 @@ def read_file(path: Path, limit: int) -> bytes:
         raise
     except OSError as error:
         raise MalformedError(f"{path}: cannot be read: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise MalformedError(f"{path}: not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise MalformedError(f"{path}: not a regular file")
         if status.st_size > limit:
             raise LimitError(f"{path} in bytes", status.st_size, limit)
         data = file.read(limit + 1)

@@ -1,0 +1,88 @@
+"""From float to exact: quantisation, the differential check, exact evaluation."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from mechanisms.affine import AffineMaximizer, IntegerAffineMaximizer
+from mechanisms.evaluation import evaluate_exact
+from mechanisms.export import differential_check, quantise_affine
+from mechanisms.export.differential import DifferentialError, adversarial_bids
+from mechanisms.training.loop import step_generator
+from mechanisms.valuations import Uniform
+from protocol.artifact.certify import certify
+from protocol.artifact.engine import Engine
+
+UNIT = Fraction(1, 10**6)
+
+
+def random_auction(seed: int, bidders: int = 3, items: int = 2, entries: int = 40) -> AffineMaximizer:
+    generator = step_generator(seed, 8, 0)
+    shares = torch.softmax(
+        torch.randn(entries, bidders + 1, items, generator=generator, dtype=torch.float64) * 3, dim=1
+    )
+    return AffineMaximizer(
+        menu=shares[:, :bidders],
+        boosts=torch.randn(entries, generator=generator, dtype=torch.float64) * 0.2,
+        weights=torch.rand(bidders, generator=generator, dtype=torch.float64) + 0.5,
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quantised_auctions_are_certified_and_close(seed: int) -> None:
+    auction = random_auction(seed)
+    artifact = quantise_affine(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    assert certify(artifact).certified
+    values = Uniform(3, 2).sample(3000, step_generator(seed, 7, 0)).numpy()
+    checked = differential_check(auction, artifact, values, unit=UNIT, seed=seed)
+    assert abs(checked.revenue_float - checked.revenue_exact) < 2e-3  # weights of 10 bits move payments by 1e-3
+    assert checked.other_allocations <= 30 and checked.profiles > 3000
+
+
+def test_equal_weights_lose_only_rounding() -> None:
+    auction = random_auction(1)
+    auction = AffineMaximizer(
+        menu=auction.menu, boosts=auction.boosts, weights=torch.full((3,), 2.0, dtype=torch.float64)
+    )
+    artifact = quantise_affine(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    assert artifact.parameters["weights"].tolist() == [1, 1, 1]
+    values = Uniform(3, 2).sample(3000, step_generator(1, 7, 0)).numpy()
+    assert differential_check(auction, artifact, values, unit=UNIT, seed=1).payment_difference < 1e-4
+
+
+def test_shares_that_round_to_too_much_are_repaired() -> None:
+    menu = torch.tensor([[[0.5], [0.5]], [[1 / 3], [2 / 3]]], dtype=torch.float64)
+    auction = AffineMaximizer(
+        menu=menu, boosts=torch.zeros(2, dtype=torch.float64), weights=torch.ones(2, dtype=torch.float64)
+    )
+    artifact = quantise_affine(auction, unit=Fraction(1), bid_max=9, share_bits=0, name="1")
+    assert artifact.parameters["menu"].sum(axis=1).max() <= 1
+
+
+def test_a_wrong_twin_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    auction = random_auction(2)
+    artifact = quantise_affine(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    run = IntegerAffineMaximizer.run
+    monkeypatch.setattr(IntegerAffineMaximizer, "run", lambda self, bids: (run(self, bids)[0], run(self, bids)[1] + 1))
+    values = Uniform(3, 2).sample(10, step_generator(0, 7, 0)).numpy()
+    with pytest.raises(DifferentialError, match="integer twin"):
+        differential_check(auction, artifact, values, unit=UNIT, seed=0)
+
+
+def test_exact_evaluation_is_in_integers() -> None:
+    artifact = quantise_affine(random_auction(0), unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    bids = np.rint(Uniform(3, 2).sample(2000, step_generator(0, 7, 0)).numpy() * 1e6).astype(np.int64)
+    result = evaluate_exact(Engine(artifact.data), bids, unit=UNIT, certified=True, seed=0, searched=300)
+    assert result.regret == 0 and result.regret_kind == "exact_zero" and result.regret_found == 0
+    assert result.ir_violation == 0 and result.overallocation == 0 and 0 < result.revenue <= result.welfare
+    searched = evaluate_exact(Engine(artifact.data), bids, unit=UNIT, certified=False, seed=0, searched=50)
+    assert searched.regret_kind == "searched_lower_bound"
+
+
+def test_adversarial_bids_hold_ties_and_edges() -> None:
+    bids = adversarial_bids(2, 2, 10, np.random.default_rng(0))
+    assert bids.min() < 0 and bids.max() > 10 and (bids[64:96] == bids[64:96, :1, :1]).all()

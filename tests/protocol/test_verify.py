@@ -1,0 +1,281 @@
+"""Spec 8: verdicts over files; flipped bits, missing and foreign files, pins, bundles, receipts."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from credible.simulation.market import trust_path
+from protocol.artifact.static import CheckedArtifact
+from protocol.bundle import write_bundle
+from protocol.errors import InconclusiveError, MalformedError
+from protocol.log.tiles import expected_tiles
+from protocol.verify import Head, Trust, load_public, verify_path, verify_receipt
+from tests.conftest import play
+from tests.harness import Table, rules_of
+
+
+def trust_of(session: Path) -> Trust:
+    return Trust.read(trust_path(session))
+
+
+@pytest.fixture
+def copy(honest: Path, tmp_path: Path) -> Path:
+    """A copy of the honest session's public folder, to damage."""
+    return Path(shutil.copytree(honest / "public", tmp_path / "public"))
+
+
+def test_an_honest_session_holds_for_who_pins_it(honest: Path) -> None:  # spec 8.3
+    verdict = verify_path(honest, trust_of(honest))
+    assert (verdict.verdict, verdict.trusted, verdict.status, verdict.findings) == ("holds", True, 0, [])
+    assert verdict.checked["rounds re-executed"] > 0
+    assert "seeded: no secrecy" in verdict.labels
+    without = verify_path(honest)
+    assert (without.verdict, without.trusted, without.status) == ("inconclusive", False, 4)
+    assert "not trusted" in without.notes[0]
+
+
+def test_a_cheating_session_is_a_deviation(cheating: Path) -> None:
+    for trust in (trust_of(cheating), None):
+        verdict = verify_path(cheating, trust)
+        assert verdict.status == 1 and rules_of(verdict.findings) == {"7.5"}
+    assert "pays" in verdict.findings[0].text and verdict.findings[0].round >= 0
+
+
+def test_only_the_public_files_are_read(honest: Path, tmp_path: Path) -> None:
+    alone = shutil.copytree(honest / "public", tmp_path / "elsewhere")
+    before = {path: path.stat().st_mtime_ns for path in sorted(alone.rglob("*"))}
+    assert verify_path(alone, trust_of(honest)).status == 0
+    assert {path: path.stat().st_mtime_ns for path in sorted(alone.rglob("*"))} == before  # never writes
+
+
+def kinds(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            relative = path.relative_to(folder).parts
+            yield ("/".join(relative[:2]) if relative[0] == "tile" else relative[0]), path
+
+
+def test_every_flipped_bit_in_every_kind_of_file_is_found(honest: Path, copy: Path) -> None:  # hardening R4, fault 8
+    trust = trust_of(honest)
+    source = random.Random(4)
+    files: dict[str, list[Path]] = {}
+    for kind, path in kinds(copy):
+        files.setdefault(kind, []).append(path)
+    assert set(files) == {
+        "checkpoint", "checkpoints", "manifest.json", "policy.txt", "artifact.onnx", "tile/0", "tile/entries",
+    }  # fmt: skip
+    for kind, paths in files.items():
+        for _ in range(4 if kind == "artifact.onnx" else 8):
+            path = source.choice(paths)
+            data = path.read_bytes()
+            position = source.randrange(len(data))
+            path.write_bytes(
+                data[:position] + bytes([data[position] ^ 1 << source.randrange(8)]) + data[position + 1 :]
+            )
+            verdict = verify_path(copy, trust)
+            assert verdict.status in (1, 3, 4), f"{path} bit in byte {position}: {verdict}"
+            assert verdict.status != 70
+            path.write_bytes(data)
+    assert verify_path(copy, trust).status == 0
+
+
+def test_a_truncated_session_is_inconclusive(honest: Path, copy: Path) -> None:
+    trust = trust_of(honest)
+    for kind, path in kinds(copy):
+        if kind in ("checkpoint", "manifest.json", "policy.txt", "artifact.onnx") or kind.startswith("tile"):
+            data = path.read_bytes()
+            path.unlink()
+            verdict = verify_path(copy, trust)
+            assert verdict.status == 4 and path.name.split(".")[0] in verdict.notes[0], f"{path}: {verdict}"
+            path.write_bytes(data)
+    head = max(int(path.name) for path in (copy / "checkpoints").iterdir())
+    (copy / "checkpoints" / str(head)).unlink()
+    assert verify_path(copy, trust).status == 0  # the head is in `checkpoint` too
+
+
+def rolled_back(honest: Path, target: Path) -> int:
+    """Write an older state of the log, as a rollback or a cut would leave it; return its size."""
+    from protocol.log.note import Note
+    from protocol.log.tiles import TileDirectory
+    from protocol.log.tree import Tree, leaf_hash
+
+    public = honest / "public"
+    loaded = load_public(public, None)
+    sizes = sorted(int(path.name) for path in (public / "checkpoints").iterdir())
+    size = sizes[len(sizes) // 2]
+    entries = [entry for _, entry in loaded.entries[:size]]
+    target.mkdir()
+    note = Note.decode((public / "checkpoints" / str(size)).read_bytes())
+    TileDirectory(target).write(Tree(map(leaf_hash, entries)), entries, note, durable=False)
+    for name in ("manifest.json", "policy.txt", "artifact.onnx"):
+        shutil.copy(public / name, target)
+    (target / "checkpoints").mkdir()
+    for other in sizes:
+        if other <= size:
+            shutil.copy(public / "checkpoints" / str(other), target / "checkpoints")
+    assert expected_tiles(size)
+    return size
+
+
+def test_a_rolled_back_log_is_stale_for_who_remembers_and_incomplete_for_who_does_not(
+    honest: Path, tmp_path: Path
+) -> None:  # spec 4.13, A29
+    target = tmp_path / "old"
+    rolled_back(honest, target)
+    pinned = trust_of(honest)
+    verdict = verify_path(target, pinned)
+    assert verdict.status == 4 and "stale" in verdict.notes[0]
+    forgetful = Trust(session=pinned.session, auctioneer=pinned.auctioneer, policy=pinned.policy)
+    verdict = verify_path(target, forgetful)
+    assert verdict.status == 4 and "incomplete" in verdict.notes[0] and verdict.findings == []
+
+
+def test_freshness_is_judged_by_the_stated_time_only(honest: Path) -> None:  # spec 8.2
+    last = max(time for _, time in load_public(honest / "public", None).checkpoints)
+    assert verify_path(honest, trust_of(honest), at=last + 5).status == 0
+    late = verify_path(honest, trust_of(honest), at=last + 400 * 86_400)
+    assert late.status == 4 and "stale" in late.notes[0]
+
+
+@pytest.mark.parametrize("field", ["session", "auctioneer", "policy"])
+def test_what_the_trust_file_pins_must_match(honest: Path, cheating: Path, field: str) -> None:
+    pinned = trust_of(honest)
+    import msgspec
+
+    value = getattr(trust_of(cheating), field)
+    if value == getattr(pinned, field):  # one seed, one auctioneer: take another key
+        from protocol.keys import SigningKey
+
+        value = str(SigningKey("x", bytes(32)).verifier)
+    if field == "policy":
+        value = "00" * 32
+    other = msgspec.structs.replace(pinned, **{field: value})
+    verdict = verify_path(honest, other)
+    assert verdict.verdict == "invalid" and "pins" in verdict.notes[0]
+
+
+def test_a_head_that_the_verifier_saw_must_be_extended(honest: Path) -> None:
+    import msgspec
+
+    pinned = trust_of(honest)
+    assert isinstance(pinned.checkpoint, Head)
+    forked = msgspec.structs.replace(pinned, checkpoint=Head(size=5, root="00" * 32))
+    assert verify_path(honest, forked).verdict == "invalid"
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "tile/9/zzz", "checkpoints/abc", "tile/0/000.p/0"])
+def test_files_that_do_not_belong_are_refused(honest: Path, copy: Path, name: str) -> None:  # hardening 1.11
+    path = copy / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    assert verify_path(copy, trust_of(honest)).status in (3, 4)
+
+
+def test_links_are_refused(honest: Path, copy: Path) -> None:
+    (copy / "policy.txt").unlink()
+    (copy / "policy.txt").symlink_to(honest / "public" / "policy.txt")
+    verdict = verify_path(copy, trust_of(honest))
+    assert verdict.verdict == "malformed" and "neither a plain file" in verdict.notes[0]
+
+
+def test_another_artifact_under_the_name_is_refused(honest: Path, copy: Path, lottery: CheckedArtifact) -> None:  # A5
+    (copy / "artifact.onnx").write_bytes(lottery.data)
+    assert verify_path(copy, trust_of(honest)).verdict == "malformed"
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"null", b"x" * 100_000, b'{"session":1}'])
+def test_malformed_trust_files(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "t.json"
+    path.write_bytes(text)
+    with pytest.raises(MalformedError):
+        Trust.read(path)
+
+
+def test_bundles_of_every_epoch_verify_alone(honest: Path, cheating: Path, tmp_path: Path) -> None:  # spec 8.1
+    for session, status in ((honest, 0), (cheating, 1)):
+        public = session / "public"
+        loaded = load_public(public, None)
+        epochs = 3 if status == 0 else 1
+        for epoch in range(epochs):
+            folder = tmp_path / f"{status}-{epoch}"
+            assert write_bundle(public, loaded, epoch, folder) > 5
+            verdict = verify_path(folder, trust_of(session))
+            assert verdict.status == status, f"epoch {epoch}: {verdict}"
+            with pytest.raises(FileExistsError):
+                write_bundle(public, loaded, epoch, folder)
+        with pytest.raises(InconclusiveError, match="no verdict on epoch 9"):
+            write_bundle(public, loaded, 9, tmp_path / "nine")
+
+
+def test_a_bundle_with_a_hole_or_another_proof_proves_nothing(honest: Path, tmp_path: Path) -> None:
+    """A bundle maker who leaves out a bid must not convict the honest (spec 8.4)."""
+    public = honest / "public"
+    folder = tmp_path / "bundle"
+    write_bundle(public, load_public(public, None), 1, folder)
+    trust = trust_of(honest)
+    names = sorted(int(path.stem) for path in (folder / "entries").iterdir())
+    for index in (names[3], names[-8], names[-1]):
+        entry, proof = folder / "entries" / f"{index}.json", folder / "proofs" / f"{index}.tlog-proof"
+        kept = entry.read_bytes(), proof.read_bytes()
+        entry.unlink()
+        assert verify_path(folder, trust).status == 4
+        proof.unlink()
+        assert verify_path(folder, trust).status == 4
+        entry.write_bytes(kept[0].replace(b"a", b"b", 1))
+        proof.write_bytes(kept[1])
+        assert verify_path(folder, trust).status in (1, 3)
+        entry.write_bytes(kept[0])
+        proof.write_bytes((folder / "proofs" / f"{names[1]}.tlog-proof").read_bytes())
+        assert verify_path(folder, trust).status in (1, 3)
+        proof.write_bytes(kept[1])
+    assert verify_path(folder, trust).status == 0
+
+
+def test_receipts_are_judged_against_the_log(second_price: CheckedArtifact, honest: Path, tmp_path: Path) -> None:  # A1
+    from credible.simulation.setup import Secrets
+    from protocol import messages as m
+
+    loaded = load_public(honest / "public", None)
+    trust = trust_of(honest)
+    key = Secrets.seeded(3).auctioneer().signing()
+    logged = next(m.Statement.decode(e) for _, e in loaded.entries if isinstance(m.Statement.decode(e).body, m.Bid))
+
+    def receipt(identity: str, session: str = trust.session, by: int = 2_000_000_000) -> bytes:
+        body = m.Receipt(
+            session=session, round=0, bidder=logged.signer, statement=identity, received_at=0, appear_by=by
+        )
+        return m.sign_statement(body, key)
+
+    early = loaded.checkpoints[-1][1] - 1
+    assert verify_receipt(receipt(logged.identity), trust, honest).verdict == "holds"
+    assert verify_receipt(receipt("00" * 32, by=early), trust, honest).verdict == "deviation"
+    assert verify_receipt(receipt("00" * 32, by=4_000_000_000), trust, honest).verdict == "inconclusive"
+    assert verify_receipt(receipt(logged.identity), trust, None).verdict == "inconclusive"
+    assert verify_receipt(receipt(logged.identity, session="00" * 32), trust, honest).verdict == "invalid"
+    forged = m.sign_statement(
+        m.Statement.decode(receipt(logged.identity)).body, Secrets.seeded(4).auctioneer().signing()
+    )
+    assert verify_receipt(forged, trust, honest).verdict == "invalid"
+    assert verify_receipt(b"junk", trust, honest).verdict == "malformed"
+
+
+def test_sessions_of_one_seed_have_the_same_bytes(second_price: CheckedArtifact, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        play(tmp_path / name, second_price, rounds=5, epoch=2)
+    names = [
+        path.relative_to(tmp_path / "a") for path in sorted((tmp_path / "a" / "public").rglob("*")) if path.is_file()
+    ]
+    assert names
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_a_drawn_round_convicts_in_a_fixed_draw_too(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    table.play(0, {0: [1, 1]})
+    assert table.end() == []
