@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from credible.simulation.setup import Rules, Secrets, draw_up
-from protocol.encoding import Message
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
 from protocol.auctioneer import Auctioneer
 from protocol.auditor import Arbiter, Auditor
 from protocol.bidder import Bidder
+from protocol.encoding import Message
 from protocol.log.note import Note
 from protocol.session import Finding, Session
 from protocol.witness import Witness

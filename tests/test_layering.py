@@ -1,4 +1,4 @@
-"""Dependencies point one way: credible -> mechanisms, protocol; mechanisms -> protocol.artifact; protocol -> nothing."""
+"""Dependencies point one way: credible -> mechanisms, protocol; mechanisms -> protocol.artifact."""
 
 from __future__ import annotations
 

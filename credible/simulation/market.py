@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -104,41 +105,45 @@ class Market:
         self.public = folder / "public"
         if folder.exists() and not resume:
             raise FileExistsError(f"{folder} exists; choose another folder, or resume it")
-        self._sandbox = Sandbox(artifact)
-        self.manifest, self.policy = draw_up(rules, self._sandbox.header, self._sandbox.summary.file_sha256, secrets)
-        self._artifact = artifact
-        self._book = AccountBook()
-        self._movements: list[Movement] = []
-        self._records: list[tuple[str, str, bytes]] = []
-        self._notes: dict[int, Note] = {}
-        self.summary = Summary()
-        self._vault = Vault(vault_path(folder), create=not folder.exists())
-        entries = self._vault.entries()
-        stored = self._vault.record("config", "run")
-        fresh = stored is None
-        if stored is not None and stored != config:
-            raise ValueError(f"{folder} was made with other options; resume with the same ones")
-        self._load_notes()
-        self.auctioneer = scenario.auctioneer(
-            secrets.auctioneer(), self.manifest, self.policy, self._sandbox, entries, self._cosigned()
-        )
-        self._stored = len(entries)
-        self._stored_movements = 0
-        self._published: set[int] = set()  # sizes of the checkpoints in the public folder
-        self._published_at = time.monotonic()
-        self._tiles = TileDirectory(self.public)
-        if fresh:
-            self._records.append(("config", "run", config))
-            self._records.append(("secret", "root", secrets.root))
-        self._load_state()
-        self.session = self.auctioneer.session
-        log_key = secrets.auctioneer().log().verifier
-        self._witness = Witness(secrets.witness(), [log_key], self._heads())
-        self._auditor = Auditor(secrets.auditor(), self.session, self._sandbox)
-        self._arbiter = Arbiter(secrets.arbiter(), self.session)
-        self._bidders = [self._bidder(seat, name) for seat, name in enumerate(scenario.seats)]
-        if not self.session.registration_closed:
-            self._register()
+        with ExitStack() as resources:  # released if anything below refuses
+            self._sandbox = resources.enter_context(Sandbox(artifact))
+            self.manifest, self.policy = draw_up(
+                rules, self._sandbox.header, self._sandbox.summary.file_sha256, secrets
+            )
+            self._artifact = artifact
+            self._book = AccountBook()
+            self._movements: list[Movement] = []
+            self._records: list[tuple[str, str, bytes]] = []
+            self._notes: dict[int, Note] = {}
+            self.summary = Summary()
+            self._vault = resources.enter_context(Vault(vault_path(folder), create=not folder.exists()))
+            entries = self._vault.entries()
+            stored = self._vault.record("config", "run")
+            fresh = stored is None
+            if stored is not None and stored != config:
+                raise ValueError(f"{folder} was made with other options; resume with the same ones")
+            self._load_notes()
+            self.auctioneer = scenario.auctioneer(
+                secrets.auctioneer(), self.manifest, self.policy, self._sandbox, entries, self._cosigned()
+            )
+            self._stored = len(entries)
+            self._stored_movements = 0
+            self._published: set[int] = set()  # sizes of the checkpoints in the public folder
+            self._published_at = time.monotonic()
+            self._tiles = TileDirectory(self.public)
+            if fresh:
+                self._records.append(("config", "run", config))
+                self._records.append(("secret", "root", secrets.root))
+            self._load_state()
+            self.session = self.auctioneer.session
+            log_key = secrets.auctioneer().log().verifier
+            self._witness = Witness(secrets.witness(), [log_key], self._heads())
+            self._auditor = Auditor(secrets.auditor(), self.session, self._sandbox)
+            self._arbiter = Arbiter(secrets.arbiter(), self.session)
+            self._bidders = [self._bidder(seat, name) for seat, name in enumerate(scenario.seats)]
+            if not self.session.registration_closed:
+                self._register()
+            self._resources = resources.pop_all()
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -380,8 +385,7 @@ class Market:
 
     def close(self) -> None:
         """Release the vault and the child process."""
-        self._vault.close()
-        self._sandbox.close()
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self

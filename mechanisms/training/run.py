@@ -40,6 +40,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: dict[str, Any], *, resume: bool = False) -> None:
         self.path = path
+        config = json.loads(json.dumps(config))  # as it will be read back: tuples become lists
         if path.exists():
             if not resume:
                 raise FileExistsError(f"{path} exists; choose another folder, or resume it")

@@ -40,7 +40,8 @@ def test_quantised_auctions_are_certified_and_close(seed: int) -> None:
     values = Uniform(3, 2).sample(3000, step_generator(seed, 7, 0)).numpy()
     checked = differential_check(auction, artifact, values, unit=UNIT, seed=seed)
     assert abs(checked.revenue_float - checked.revenue_exact) < 2e-3  # weights of 10 bits move payments by 1e-3
-    assert checked.other_allocations <= 30 and checked.profiles > 3000
+    assert checked.other_allocations <= 30
+    assert checked.profiles > 3000
 
 
 def test_equal_weights_lose_only_rounding() -> None:
@@ -77,12 +78,18 @@ def test_exact_evaluation_is_in_integers() -> None:
     artifact = quantise_affine(random_auction(0), unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
     bids = np.rint(Uniform(3, 2).sample(2000, step_generator(0, 7, 0)).numpy() * 1e6).astype(np.int64)
     result = evaluate_exact(Engine(artifact.data), bids, unit=UNIT, certified=True, seed=0, searched=300)
-    assert result.regret == 0 and result.regret_kind == "exact_zero" and result.regret_found == 0
-    assert result.ir_violation == 0 and result.overallocation == 0 and 0 < result.revenue <= result.welfare
+    assert result.regret == 0
+    assert result.regret_kind == "exact_zero"
+    assert result.regret_found == 0
+    assert result.ir_violation == 0
+    assert result.overallocation == 0
+    assert 0 < result.revenue <= result.welfare
     searched = evaluate_exact(Engine(artifact.data), bids, unit=UNIT, certified=False, seed=0, searched=50)
     assert searched.regret_kind == "searched_lower_bound"
 
 
 def test_adversarial_bids_hold_ties_and_edges() -> None:
     bids = adversarial_bids(2, 2, 10, np.random.default_rng(0))
-    assert bids.min() < 0 and bids.max() > 10 and (bids[64:96] == bids[64:96, :1, :1]).all()
+    assert bids.min() < 0
+    assert bids.max() > 10
+    assert (bids[64:96] == bids[64:96, :1, :1]).all()

@@ -55,7 +55,9 @@ def test_no_misreport_beats_the_truth(auction: AffineMaximizer, data: st.DataObj
     # The strategies draw eighths and power-of-two weights: float64 is exact, so no tolerance.
     assert utilities(auction.run(misreport), values)[0, bidder] <= truthful
     outcome = auction.run(values)
-    assert ir_violation(outcome, values) == 0 and overallocation(outcome) == 0 and (outcome.payment >= 0).all()
+    assert ir_violation(outcome, values) == 0
+    assert overallocation(outcome) == 0
+    assert (outcome.payment >= 0).all()
 
 
 @settings(deadline=None)
@@ -191,8 +193,11 @@ class Cheatable:
 def test_the_misreport_search_finds_the_regret_of_first_price() -> None:
     values = Uniform(2, 1)
     result = evaluate(Cheatable(), values, samples=2000, seed=1)
-    assert result.regret_kind == "searched_lower_bound" and result.regret > 0.05
+    assert result.regret_kind == "searched_lower_bound"
+    assert result.regret > 0.05
     sample = values.sample(500, step_generator(1, 7, 0))
     assert (search_regret(vcg(2, 1), sample, values, draws=5, seed=1) <= 1e-12).all()
     truthful = evaluate(vcg(2, 1), values, samples=2000, seed=1)
-    assert truthful.regret == 0.0 and truthful.regret_kind == "exact_zero" and truthful.regret_found < 1e-12
+    assert truthful.regret == 0.0
+    assert truthful.regret_kind == "exact_zero"
+    assert truthful.regret_found < 1e-12

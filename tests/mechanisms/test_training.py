@@ -58,7 +58,8 @@ def test_lottery_ama_reaches_0_868_on_2x2_uniform_within_10_s() -> None:  # perf
     assert (
         result.revenue < 0.8824
     )  # above a preprint's upper bound on every DSIC mechanism the evaluation would be wrong
-    assert result.ir_violation < 1e-12 and result.regret_found < 1e-12
+    assert result.ir_violation < 1e-12
+    assert result.regret_found < 1e-12
     assert seconds < 60  # 1 s on a quiet core; the stated 10 s is measured in benchmarks/, not here
 
 
@@ -68,10 +69,11 @@ def test_one_seed_one_result_and_another_seed_another() -> None:
         objective = LotteryAMA(2, 2, 20, 2.0, step_generator(seed, 4, 0))
         train(objective, Uniform(2, 2), SHORT, seed=seed)
         ends.append(objective.logits.clone())
-    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
 
 
-class Killed(Exception):  # noqa: N818 - an interruption, not an error
+class Killed(Exception):
     pass
 
 
@@ -93,7 +95,8 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path: Path, stop: int) -> No
         train(objective(), Uniform(2, 2), SHORT, seed=3, run=RunFolder(tmp_path / "cut", config), progress=kill)
     resumed = objective()
     train(resumed, Uniform(2, 2), SHORT, seed=3, run=RunFolder(tmp_path / "cut", config, resume=True))
-    assert torch.equal(whole.logits, resumed.logits) and torch.equal(whole.boosts, resumed.boosts)
+    assert torch.equal(whole.logits, resumed.logits)
+    assert torch.equal(whole.boosts, resumed.boosts)
     assert torch.equal(read_weights(tmp_path / "cut")["logits"], whole.logits)
     assert len(list((tmp_path / "cut").glob("checkpoint-*"))) == 2
 
@@ -129,7 +132,7 @@ def test_schedules_are_positive(field: str) -> None:
         "learning_rate": 1,
     }
     with pytest.raises(ValueError, match=f"{field} is 0"):
-        Schedule(**{**good, field: 0})  # type: ignore[arg-type]
+        Schedule(**{**good, field: 0})
 
 
 def test_a_space_too_large_to_enumerate_is_refused() -> None:

@@ -129,11 +129,13 @@ def policy(rule: str, count: int = 5) -> Policy:
 def test_quorum_counts_witnesses_and_groups() -> None:  # spec 4.12
     rule = policy("group g 4 w0 w1 w2 w3 w4\nquorum g")
     names = [w.name for w in WITNESSES]
-    assert rule.satisfied(names[:4]) and not rule.satisfied(names[:3])
+    assert rule.satisfied(names[:4])
+    assert not rule.satisfied(names[:3])
     assert rule.quorum_time({n: 10 * i for i, n in enumerate(names)}) == 30
     assert rule.quorum_time({names[0]: 1}) is None
     nested = policy("group a any w0 w1\ngroup b all w2 w3\ngroup c all a b\nquorum c")
-    assert nested.satisfied([names[1], names[2], names[3]]) and not nested.satisfied([names[0], names[1], names[2]])
+    assert nested.satisfied([names[1], names[2], names[3]])
+    assert not nested.satisfied([names[0], names[1], names[2]])
     assert policy("quorum none").quorum_time({}) == 0
 
 
@@ -245,8 +247,9 @@ def test_tiles_read_back_after_every_growth(steps: list[int]) -> None:
                 log.append(b"entry %d" % log.tree.size)
             directory.write(log.tree, log.entries, log.checkpoint(), durable=False)
             entries, tree = read_entries(Path(name), log.tree.size)
-            assert entries == log.entries and tree.root() == log.tree.root()
-        partial = [path for path in Path(name).rglob("*.p/*")]
+            assert entries == log.entries
+            assert tree.root() == log.tree.root()
+        partial = list(Path(name).rglob("*.p/*"))
         assert len(partial) <= 4  # only the tiles of the last size
 
 

@@ -48,8 +48,11 @@ def test_an_honest_run_is_never_convicted(
     assert table.end() == []
     again = table.read_again()
     rechecked, counts = recheck(again, range(len(plans)), table.engine)
-    assert again.findings == [] and rechecked == [] and check_verdicts(again, rechecked) == []
-    assert again.overdue() == ([], []) and again.complete
+    assert again.findings == []
+    assert rechecked == []
+    assert check_verdicts(again, rechecked) == []
+    assert again.overdue() == ([], [])
+    assert again.complete
     assert counts["rounds re-executed"] == len(plans)
 
 
@@ -81,7 +84,8 @@ def test_one_changed_unit_in_any_audited_outcome_is_convicted(
         table = Table(lottery, rounds=1)
         table.play(0, bids)
     findings = table.end()
-    assert findings and {finding.round for finding in findings} == {0}
+    assert findings
+    assert {finding.round for finding in findings} == {0}
     assert rules_of(findings) <= {"7.5", "3.15", "3.16"}
     assert isinstance(table.session.epoch(0).settlement, m.Halt)
     assert table.read_again().findings == []  # the log itself is in order: only re-execution shows it
@@ -159,7 +163,8 @@ def test_bids_after_the_close_do_not_count(second_price: CheckedArtifact) -> Non
     with pytest.raises(RefusedError, match="no effect"):
         table.auctioneer.receive(table.bidders[2].bid(0, [9, 9]), 0)
     late = table.auctioneer.publish(table.bidders[1].bid(0, [9, 9]))
-    assert late and table.bidders[1].party not in table.session.committed(0)
+    assert late
+    assert table.bidders[1].party not in table.session.committed(0)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +183,7 @@ def test_bids_after_the_close_do_not_count(second_price: CheckedArtifact) -> Non
 def test_a_false_outcome_is_a_deviation_in_the_log(
     second_price: CheckedArtifact, field: str, value: Any, rule: str
 ) -> None:
-    class False_(Auctioneer):  # noqa: N801
+    class False_(Auctioneer):
         def _put(self, body: Any) -> int:
             if isinstance(body, m.Outcome):
                 body = msgspec.structs.replace(body, **{field: value})
@@ -197,7 +202,8 @@ def test_silence_is_void_and_forfeits_once(second_price: CheckedArtifact) -> Non
     seat_1 = table.bidders[1].party
     assert table.session.round(0).voids == {seat_1: m.NO_OPENING}
     outcome = table.session.round(0).outcome
-    assert outcome is not None and outcome.mask == encode_mask([1, 0, 1])
+    assert outcome is not None
+    assert outcome.mask == encode_mask([1, 0, 1])
     assert table.end() == []
     settlement = table.session.epoch(0).settlement
     assert isinstance(settlement, m.Settlement)
@@ -212,7 +218,8 @@ def test_a_late_opening_never_counts(second_price: CheckedArtifact) -> None:  # 
     table.auctioneer.receive(table.bidders[1].opening(0), 0)  # logged after the deadline's checkpoint
     table.settle(0)
     assert table.session.round(0).voids == {table.bidders[1].party: m.NO_OPENING}
-    assert table.end() == [] and table.session.findings == []
+    assert table.end() == []
+    assert table.session.findings == []
 
 
 def test_calling_a_timely_opening_missing_is_a_deviation(second_price: CheckedArtifact) -> None:
@@ -245,7 +252,11 @@ def test_a_dispute_over_an_opening_is_decided_by_anyone(second_price: CheckedArt
         table.auctioneer._put = lambda body, put=table.auctioneer._put: (  # type: ignore[method-assign, misc]
             put(body) if not (isinstance(body, m.Void) and body.bidder == bidder.party) else 0
         )
-        table.auctioneer._open = lambda r, p, s: (m.UNREADABLE, None) if p == bidder.party else original(r, p, s)  # type: ignore[method-assign]
+
+        def lying(round_index: int, party: str, statement: m.OpeningStatement) -> tuple[str, list[int] | None]:
+            return (m.UNREADABLE, None) if party == bidder.party else original(round_index, party, statement)
+
+        table.auctioneer._open = lying  # type: ignore[method-assign]
     table.auctioneer.settle(0)
     table.cosign(table.session.deadline(0, "outcome") - 1)
     assert table.session.round(0).voids == {bidder.party: m.UNREADABLE}
@@ -366,7 +377,7 @@ def test_an_auditor_that_signs_what_is_not_so_is_exposed(second_price: CheckedAr
         nothing = msgspec.structs.replace(body, result="holds", findings=[], findings_count=0)
         return m.sign_statement(nothing, table.secrets.auditor()), []
 
-    table.auditor.verdict = lazy  # type: ignore[method-assign, assignment]
+    table.auditor.verdict = lazy  # type: ignore[method-assign]
     table.end()
     again = table.read_again()
     rechecked, _ = recheck(again, [0], table.engine)
@@ -376,7 +387,8 @@ def test_an_auditor_that_signs_what_is_not_so_is_exposed(second_price: CheckedAr
 def test_missing_rounds_convict_once_their_deadline_has_passed(second_price: CheckedArtifact) -> None:  # A15
     table = Table(second_price, rounds=2)
     table.play(0, BIDS)
-    assert table.session.overdue()[0] == [] and table.session.overdue()[1]
+    assert table.session.overdue()[0] == []
+    assert table.session.overdue()[1]
     table.auctioneer.publish(table.bidders[0].presence(1))
     table.cosign(table.session.deadline(1, "outcome") + 1)
     assert rules_of(table.session.overdue()[0]) >= {"6.5"}
@@ -392,7 +404,8 @@ def test_registration_rules(second_price: CheckedArtifact) -> None:  # spec 5.1,
     entries = table.auctioneer.log.entries
     session = Session(entries[0])
     assert session.apply(1, entries[1])
-    assert not session.apply(2, entries[1]) and rules_of(session.findings) == {"5.1"}
+    assert not session.apply(2, entries[1])
+    assert rules_of(session.findings) == {"5.1"}
     poor = msgspec.structs.replace(m.Statement.decode(third.registration()).body, deposit=0)
     assert not session.apply(3, m.sign_statement(poor, table.secrets.bidder(2, "late").signing()))
     assert "9.9" in rules_of(session.findings)
@@ -416,14 +429,15 @@ def test_foreign_and_unsigned_entries_are_the_logs_fault(second_price: CheckedAr
 def test_the_manifest_is_checked_field_by_field(second_price: CheckedArtifact) -> None:
     table = Table(second_price, rounds=1)
     manifest = table.manifest
-    for changes in (
+    cases: list[dict[str, Any]] = [
         {"format": "x"}, {"profile": "P0"}, {"share_bits": 33}, {"rounds": 0}, {"epoch_rounds": 2}, {"items": []},
         {"draw": "bvn"}, {"charge": "none"}, {"auditors": []}, {"support_rule": "ignore"}, {"period": 0},
         {"money": msgspec.structs.replace(manifest.money, deposit=manifest.money.penalty - 1)},  # A38
         {"grid": msgspec.structs.replace(manifest.grid, minimum=5, maximum=4)},
         {"audit": msgspec.structs.replace(manifest.audit, k=2)},
         {"offsets": msgspec.structs.replace(manifest.offsets, close=manifest.offsets.opening)},
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for changes in cases:
         fields = {**msgspec.structs.asdict(manifest), **changes}
         with pytest.raises(ValueError, match="manifest"):
             Manifest(**fields)

@@ -32,8 +32,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         f"write_file(Path({str(path)!r}), b'x' * 100)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and "File too large" in done.stderr
-    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+    assert done.returncode != 0
+    assert "File too large" in done.stderr
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_reads_are_bounded_and_regular(tmp_path: Path) -> None:
@@ -57,7 +59,8 @@ def test_the_vault_keeps_entries_and_records(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
     with Vault(path) as vault:
         assert vault.entries() == [b"a", b"b", b"c"]
-        assert vault.records("secret") == {"x": b"2", "y": b"3"} and vault.record("none", "x") is None
+        assert vault.records("secret") == {"x": b"2", "y": b"3"}
+        assert vault.record("none", "x") is None
         with pytest.raises(MalformedError, match="another process"):
             Vault(path)  # two writers (hardening fault 11)
         with pytest.raises(apsw.ConstraintError):

@@ -12,8 +12,10 @@ from protocol.errors import MalformedError, ProtocolError
 from protocol.log.tree import Tree, leaf_hash, node_hash, root_of, verify_consistency, verify_inclusion
 
 # RFC 6962 reference leaves and the roots of their first 1 to 8 (certificate-transparency reference vectors)
-LEAVES = [bytes.fromhex(t) for t in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "60616263646566676869"
-                                     "6a6b6c6d6e6f")]  # fmt: skip
+LEAVES = [
+    bytes.fromhex(text)
+    for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+]
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",

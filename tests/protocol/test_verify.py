@@ -42,8 +42,10 @@ def test_an_honest_session_holds_for_who_pins_it(honest: Path) -> None:  # spec 
 def test_a_cheating_session_is_a_deviation(cheating: Path) -> None:
     for trust in (trust_of(cheating), None):
         verdict = verify_path(cheating, trust)
-        assert verdict.status == 1 and rules_of(verdict.findings) == {"7.5"}
-    assert "pays" in verdict.findings[0].text and verdict.findings[0].round >= 0
+        assert verdict.status == 1
+        assert rules_of(verdict.findings) == {"7.5"}
+    assert "pays" in verdict.findings[0].text
+    assert verdict.findings[0].round >= 0
 
 
 def test_only_the_public_files_are_read(honest: Path, tmp_path: Path) -> None:
@@ -129,17 +131,21 @@ def test_a_rolled_back_log_is_stale_for_who_remembers_and_incomplete_for_who_doe
     rolled_back(honest, target)
     pinned = trust_of(honest)
     verdict = verify_path(target, pinned)
-    assert verdict.status == 4 and "stale" in verdict.notes[0]
+    assert verdict.status == 4
+    assert "stale" in verdict.notes[0]
     forgetful = Trust(session=pinned.session, auctioneer=pinned.auctioneer, policy=pinned.policy)
     verdict = verify_path(target, forgetful)
-    assert verdict.status == 4 and "incomplete" in verdict.notes[0] and verdict.findings == []
+    assert verdict.status == 4
+    assert "incomplete" in verdict.notes[0]
+    assert verdict.findings == []
 
 
 def test_freshness_is_judged_by_the_stated_time_only(honest: Path) -> None:  # spec 8.2
     last = max(time for _, time in load_public(honest / "public", None).checkpoints)
     assert verify_path(honest, trust_of(honest), at=last + 5).status == 0
     late = verify_path(honest, trust_of(honest), at=last + 400 * 86_400)
-    assert late.status == 4 and "stale" in late.notes[0]
+    assert late.status == 4
+    assert "stale" in late.notes[0]
 
 
 @pytest.mark.parametrize("field", ["session", "auctioneer", "policy"])
@@ -156,7 +162,8 @@ def test_what_the_trust_file_pins_must_match(honest: Path, cheating: Path, field
         value = "00" * 32
     other = msgspec.structs.replace(pinned, **{field: value})
     verdict = verify_path(honest, other)
-    assert verdict.verdict == "invalid" and "pins" in verdict.notes[0]
+    assert verdict.verdict == "invalid"
+    assert "pins" in verdict.notes[0]
 
 
 def test_a_head_that_the_verifier_saw_must_be_extended(honest: Path) -> None:
@@ -180,7 +187,8 @@ def test_links_are_refused(honest: Path, copy: Path) -> None:
     (copy / "policy.txt").unlink()
     (copy / "policy.txt").symlink_to(honest / "public" / "policy.txt")
     verdict = verify_path(copy, trust_of(honest))
-    assert verdict.verdict == "malformed" and "neither a plain file" in verdict.notes[0]
+    assert verdict.verdict == "malformed"
+    assert "neither a plain file" in verdict.notes[0]
 
 
 def test_another_artifact_under_the_name_is_refused(honest: Path, copy: Path, lottery: CheckedArtifact) -> None:  # A5
@@ -271,8 +279,8 @@ def test_sessions_of_one_seed_have_the_same_bytes(second_price: CheckedArtifact,
         path.relative_to(tmp_path / "a") for path in sorted((tmp_path / "a" / "public").rglob("*")) if path.is_file()
     ]
     assert names
-    for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    for path in names:
+        assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes(), path
 
 
 def test_a_drawn_round_convicts_in_a_fixed_draw_too(second_price: CheckedArtifact) -> None:

@@ -56,11 +56,13 @@ def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, dat
     here = np.array(data.draw(st.lists(st.integers(0, 1), min_size=8 * header.bidders, max_size=8 * header.bidders)))
     arrays = Engine(artifact.data).run_arrays(bids, here.reshape(8, -1))
     allocation, payment = arrays["allocation"], arrays["payment"]
-    assert (allocation >= 0).all() and (allocation.sum(axis=1) <= header.unit_share).all()
+    assert (allocation >= 0).all()
+    assert (allocation.sum(axis=1) <= header.unit_share).all()
     assert (payment >= 0).all()
     assert (payment <= (allocation * bids).sum(axis=2)).all()
     absent = here.reshape(8, -1) == 0
-    assert (allocation[absent] == 0).all() and (payment[absent] == 0).all()
+    assert (allocation[absent] == 0).all()
+    assert (payment[absent] == 0).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,8 +96,10 @@ def test_menu_artifact_equals_the_definition_with_lowest_index_ties(
     flat = data.draw(st.lists(st.integers(-2, header.bid_max + 2), min_size=cells, max_size=cells))
     bids = [flat[i * header.items : (i + 1) * header.items] for i in range(header.bidders)]
     x = [[min(max(v, 0), header.bid_max) for v in row] for row in bids]
-    own = [[w * sum(a * v for a, v in zip(share, row, strict=True)) for w, share, row in zip(weights, entry, x, strict=True)]
-           for entry in menu]  # fmt: skip
+    value = [
+        [sum(a * v for a, v in zip(share, row, strict=True)) for share, row in zip(e, x, strict=True)] for e in menu
+    ]
+    own = [[w * v for w, v in zip(weights, row, strict=True)] for row in value]
     welfare = [boost + sum(row) for boost, row in zip(boosts, own, strict=True)]
     choice = welfare.index(max(welfare))  # the first of equals
     payment = [
@@ -110,8 +114,13 @@ def test_menu_artifact_equals_the_definition_with_lowest_index_ties(
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.booleans(), st.lists(st.integers(-2, 8), min_size=4, max_size=4), st.lists(st.integers(0, 1), min_size=4, max_size=4),
-       st.integers(0, 6), st.integers(0, 6))  # fmt: skip
+@given(
+    st.booleans(),
+    st.lists(st.integers(-2, 8), min_size=4, max_size=4),
+    st.lists(st.integers(0, 1), min_size=4, max_size=4),
+    st.integers(0, 6),
+    st.integers(0, 6),
+)
 def test_first_price_equals_the_definition_with_even_ties(
     procurement: bool, bids: list[int], here: list[int], reserve: int, minimum: int
 ) -> None:  # spec 2.13
@@ -151,7 +160,8 @@ def test_second_price_equals_the_definition(artifact: CheckedArtifact, data: st.
             allocation[winner][item] = header.unit_share
             payment[winner] += price * header.unit_share
     output = Engine(artifact.data).run([RoundInput(bids=bids, participation=here, context=[])])[0]
-    assert output.allocation == allocation and output.payment == payment
+    assert output.allocation == allocation
+    assert output.payment == payment
 
 
 @settings(max_examples=40, deadline=None)

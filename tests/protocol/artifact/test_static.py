@@ -195,13 +195,15 @@ def test_a_flipped_bit_is_refused_or_uncertified_or_another_certified_mechanism(
     certificate = certify(other)
     assert other.file_sha256 != good.file_sha256
     if certificate.certified:  # harmless: only what decorates changed
-        assert other.mechanism_digest == good.mechanism_digest and other.graph_digest == good.graph_digest
+        assert other.mechanism_digest == good.mechanism_digest
+        assert other.graph_digest == good.graph_digest
 
 
 def test_certificates_hold_for_canonical_graphs_only() -> None:
     assert certify(small()).certified
     first_price = build.first_price(bidders=2, bid_max=9, share_bits=2, unit="1", procurement=False)
-    assert not certify(first_price).certified and not certify(first_price).problems
+    assert not certify(first_price).certified
+    assert not certify(first_price).problems
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,8 @@ def test_the_sandbox_refuses_and_survives() -> None:  # spec 2.14
     with pytest.raises(ArtifactRefusedError, match="not an ONNX file"):
         Sandbox(b"junk")
     with Sandbox(good.data, good.file_sha256) as sandbox:
-        assert sandbox.summary.certified and sandbox.summary.max_bits == good.max_bits
+        assert sandbox.summary.certified
+        assert sandbox.summary.max_bits == good.max_bits
         sandbox._child.kill()
         with pytest.raises(ArtifactRefusedError, match="died"):
             sandbox.run([])
@@ -366,5 +369,6 @@ def test_the_child_has_no_environment_and_cannot_write() -> None:  # hardening 2
         assert names <= {b"LC_CTYPE"}  # CPython itself coerces the C locale
         with open(f"/proc/{pid}/limits", encoding="ascii") as file:
             limits = file.read()
-        assert "Max file size             0" in limits and "Max open files            64" in limits
+        assert "Max file size             0" in limits
+        assert "Max open files            64" in limits
         assert f"Max address space         {2 * 1024**3}" in limits
