@@ -1,4 +1,4 @@
-"""Rounding a float affine maximizer to the artifact's grid (exact.md, sections 2 and 7).
+"""Rounding a float affine maximizer to the artifact's grid (AMA-3).
 
 Rounding parameters costs revenue only: any integer menu, boosts and weights are an exact affine maximizer.
 """

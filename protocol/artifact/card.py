@@ -1,4 +1,4 @@
-"""The model card beside an artifact: what it is, what was proved, what was measured (exact.md, section 6)."""
+"""The model card beside an artifact: what it is, what was proved, what was measured."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from protocol.artifact.graph import ALLOCATION, BIDS, CHOICE, CONTEXT, PARTICIPA
 from protocol.artifact.rounds import RoundInput, RoundOutput, check_input, check_output
 from protocol.errors import ArtifactRefusedError
 
-CHUNK: Final = 64  # rounds a run: larger batches leave the cache for large menus (exact.md, section 2)
+CHUNK: Final = 64  # rounds a run: larger batches leave the cache for large menus (benchmarks/)
 
 Arrays = dict[str, npt.NDArray[np.int64]]
 

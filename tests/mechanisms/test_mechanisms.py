@@ -93,7 +93,7 @@ def draw(model: Any, count: int = 200_000, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("bidders", [1, 2, 3, 5])
-def test_known_revenue_of_myerson_and_second_price(bidders: int) -> None:  # analytic.md, Single item; Myerson 1981
+def test_known_revenue_of_myerson_and_second_price(bidders: int) -> None:  # docs/notation.md, VAL
     values = draw(Uniform(bidders, 1))
     exact = [Fraction(1, 4), Fraction(5, 12), Fraction(17, 32), Fraction(49, 80), Fraction(43, 64)][bidders - 1]
     assert myerson_uniform_revenue(bidders) == exact
@@ -105,7 +105,7 @@ def test_known_revenue_of_myerson_and_second_price(bidders: int) -> None:  # ana
         assert abs(mean - expected) < 4 * error + 1e-12
 
 
-def test_fingerprint_of_uniform_values() -> None:  # analytic.md: VCG and surplus are m times (n-1)/(n+1), n/(n+1)
+def test_fingerprint_of_uniform_values() -> None:  # docs/notation.md, VAL
     model = Uniform(3, 10)
     values = draw(model, 50_000)
     outcome = vcg(3, 10).run(values)
@@ -115,7 +115,7 @@ def test_fingerprint_of_uniform_values() -> None:  # analytic.md: VCG and surplu
     assert model.scale == 1.0
 
 
-def test_fixture_of_the_boosted_2x2_auction() -> None:  # analytic.md: 0.874402993684 exactly
+def test_fixture_of_the_boosted_2x2_auction() -> None:  # docs/notation.md, VAL
     from itertools import product
 
     table = {(0, 0): 1.137, (0, 1): 0.501, (0, 2): 0.227, (1, 1): 0.0}

@@ -47,7 +47,7 @@ def test_the_written_gradient_equals_autograd(bidders: int) -> None:
         assert torch.allclose(got[name], tensor.grad, atol=2e-6), name
 
 
-def test_lottery_ama_reaches_0_868_on_2x2_uniform_within_10_s() -> None:  # performance.md, section 2
+def test_lottery_ama_reaches_0_868_on_2x2_uniform_within_10_s() -> None:
     torch.set_num_threads(1)
     objective, values = LotteryAMA(2, 2, 0, 5.0, step_generator(0, 4, 0)), Uniform(2, 2)
     started = time.perf_counter()

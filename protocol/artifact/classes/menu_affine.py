@@ -1,4 +1,4 @@
-"""Affine maximizers over an explicit menu of lotteries, exact in integers (exact.md, sections 2 and 3).
+"""Affine maximizers over an explicit menu of lotteries, exact in integers (AMA-3, docs/adr/0002).
 
 Units: bids v in grid units; menu A in 2^-q of an item; weights W_i >= 1, integers; boosts L_k in fine units times the
 weight unit. The matrix in the argmax is exactly W_i times the awarded menu entry, welfare is never rounded, and the

@@ -1,0 +1,7 @@
+"""Run all benchmarks: `python -m benchmarks`."""
+
+from benchmarks import execution, rounds, training
+
+for module in (execution, training, rounds):
+    print(f"== {module.__name__.rsplit('.', 1)[-1]}: {(module.__doc__ or '').splitlines()[0]}")
+    module.main()
