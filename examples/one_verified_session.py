@@ -1,4 +1,4 @@
-"""Play a short session through the full protocol, let an outsider verify it, then let an auctioneer cheat and be caught."""
+"""Play a short session through the full protocol, verify it as an outsider, then catch a cheating auctioneer."""
 
 import tempfile
 from fractions import Fraction
