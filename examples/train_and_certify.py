@@ -22,9 +22,7 @@ print(f"revenue {result.revenue:.4f} +- {result.revenue_se:.4f}, regret {result.
 
 artifact = quantise_affine(auction, unit=Fraction(1, 10**6), bid_max=10**6, share_bits=16, name="1e-6 of value")
 certificate = certify(artifact)
-print(
-    f"certified: {certificate.certified}; float64 magnitudes below 2^{artifact.max_bits}; {artifact.file_sha256[:16]}..."
-)
+print(f"certified: {certificate.certified}; float64 magnitudes below 2^{artifact.max_bits}")
 
 bids = np.array([[[900_000, 200_000], [300_000, 800_000]]])
 arrays = Engine(artifact.data).run_arrays(bids)
