@@ -169,12 +169,12 @@ class Auctioneer:
         statement = m.Statement.decode(data)
         body = statement.body
         session = self.session
-        before = len(session.findings)
+        before, without = len(session.findings), session.counts["without effect"]
         index = self.log.tree.size
         if not session.apply(index, data):
             problem = "; ".join(finding.text for finding in session.findings[before:])
             del session.findings[before:]
-            session.counts["without effect"] -= not problem
+            session.counts["without effect"] = without
             session.next_index = index
             raise RefusedError(
                 f"{statement.name} has no effect and is not logged: {problem or 'late, repeated or void'}"

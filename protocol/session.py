@@ -20,7 +20,7 @@ from protocol import messages as m
 from protocol.commitment import BidBody
 from protocol.encoding import Message, bytes_from_hex, hash_from_hex, hash_of
 from protocol.errors import MalformedError, ProtocolError, SignatureError, VerificationError
-from protocol.keys import VerifierKey
+from protocol.keys import ED25519, VerifierKey
 from protocol.manifest import Manifest
 from protocol.penalties import epoch_amounts
 from protocol.randomness.chains import ChainVerifier
@@ -317,8 +317,10 @@ class Session:
         return counts
 
     def _is_earlier(self, body: Message) -> bool:
-        epoch = getattr(body, "epoch", self.manifest.epoch_of(self._round) if self._round >= 0 else self.first_epoch)
-        return bool(epoch < self.first_epoch)
+        epoch: int = getattr(
+            body, "epoch", self.manifest.epoch_of(self._round) if self._round >= 0 else self.first_epoch
+        )
+        return 0 <= epoch < self.first_epoch
 
     def _earlier(self, statement: m.Statement) -> bool:
         """Take what the judged epoch needs of the one before: its sealing key, and that it was settled."""
@@ -326,8 +328,11 @@ class Session:
         if isinstance(body, m.Contribution) and body.party == self.auctioneer.party:
             if body.epoch != self.first_epoch - 1 or not self._signed(statement, self.auctioneer):
                 return False
-            if body.seal_key is not msgspec.UNSET:
-                self._seal_keys[body.epoch + 1] = hash_from_hex(body.seal_key, "seal key")
+            try:
+                if body.seal_key is not msgspec.UNSET:
+                    self._seal_keys[body.epoch + 1] = hash_from_hex(body.seal_key, "seal key")
+            except MalformedError as error:
+                return self._fault("5.6", str(error))
             return True
         if not isinstance(body, m.Settlement) or body.epoch != self.first_epoch - 1:
             return False
@@ -393,6 +398,8 @@ class Session:
         heads = {body.lottery_head, body.audit_head}
         if self.registration_closed:
             return self._fault("6.3", "registration after registration closed")
+        if key.kind != ED25519:
+            return self._fault("2.10", "a cosignature key registers as a bidder", "log")
         if key.party in self.bidders or len(heads) != 2 or heads & self._heads:
             return self._fault("5.1", "a party or a chain head is registered twice")
         if body.deposit < self.manifest.money.bidder_deposit:

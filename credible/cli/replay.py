@@ -55,6 +55,7 @@ def replay(
         rules = Rules(
             "record", rounds, k=rounds, draw="recorded", charge="realised",
             label=f"replay of {records.name or 'a record'}", seeded=seed is not None,
+            largest_round=max(len(auction.bids) for auction in auctions),
         )  # fmt: skip
         with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
             with bar("auctions", rounds, quiet=json) as progress:

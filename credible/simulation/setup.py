@@ -10,7 +10,7 @@ from typing import Final
 from protocol.artifact import Header
 from protocol.auctioneer import AuctioneerKeys
 from protocol.bidder import BidderKeys
-from protocol.encoding import pae
+from protocol.encoding import MAX_STATEMENT, pae
 from protocol.keys import COSIGNATURE, SigningKey, derive
 from protocol.log.policy import Policy, single_witness
 from protocol.manifest import FORMAT, SEEDED_LABEL, AuditRule, Grid, Manifest, Money, Offsets
@@ -88,6 +88,7 @@ class Rules:
         draw: "per_item", "joint" or "recorded".
         charge: "expected" or "realised".
         minimum: Least bid of the support, grid units.
+        largest_round: Most bidders that one round will have; all seats if left at 0.
         label: A text for people.
         seeded: Whether all secrets come from a seed.
     """
@@ -101,6 +102,7 @@ class Rules:
     draw: str = "per_item"
     charge: str = "expected"
     minimum: int = 0
+    largest_round: int = 0
     label: str = ""
     seeded: bool = False
 
@@ -128,6 +130,13 @@ def draw_up(rules: Rules, header: Header, mech: str, keys: Secrets) -> tuple[Man
         raise ValueError(
             f"the penalty would be {penalty}, above the 2^53 that messages carry (spec 2.1): "
             "use a coarser grid, fewer share bits or fewer rounds"
+        )
+    bidders = rules.largest_round or header.bidders
+    response = 2_000 + bidders * (900 + 45 * header.items)  # bytes, generously: hex ids, integers of 16 digits
+    if response > MAX_STATEMENT:
+        raise ValueError(
+            f"a round of {bidders} bidders x {header.items} items would need about {response:,} bytes to disclose, a "
+            f"statement holds {MAX_STATEMENT:,} (spec 12); larger rounds are not supported yet"
         )
     stake = 0 if rules.preset == "record" else g
     labels = ["record: values are those of the record"] if rules.preset == "record" else []

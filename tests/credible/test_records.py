@@ -36,7 +36,7 @@ def test_facts_of_the_record() -> None:  # examples/data/tsuchiura-procurement/R
 def play(auctions: list, folder: Path) -> tuple[Replay, Market]:  # type: ignore[type-arg]
     replay = Replay(auctions)
     rounds = len(auctions)
-    rules = Rules("record", rounds, k=rounds, draw="recorded", charge="realised", seeded=True)
+    rules = Rules("record", rounds, k=rounds, draw="recorded", charge="realised", largest_round=18, seeded=True)
     with Market(folder, replay.build_rule().data, rules, replay, Secrets.seeded(2), config=b"{}") as market:
         market.run()
         findings = market.audit_findings()

@@ -411,6 +411,69 @@ def test_registration_rules(second_price: CheckedArtifact) -> None:  # spec 5.1,
     assert "9.9" in rules_of(session.findings)
 
 
+def test_a_contribution_to_an_epoch_before_the_first_changes_no_key(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    key = table.session.seal_key(0)
+    for epoch in (-1, 1):
+        table.log_own(
+            m.Contribution(
+                session=table.session.id,
+                epoch=epoch,
+                party=table.session.auctioneer.party,
+                link="00" * 32,
+                seal_key="11" * 32,
+            )
+        )
+    assert table.session.seal_key(0) == key
+    assert rules_of(table.session.findings, "log") == {"5.2"}
+
+
+def test_a_refused_statement_leaves_the_counts_as_they_were(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    before = dict(table.session.counts)
+    for bad in (statement_of(table, table.bidders[0].presence(0), round=9), table.bidders[0].registration()):
+        with pytest.raises(RefusedError):
+            table.auctioneer.receive(bad, 0)
+    assert +table.session.counts == +type(table.session.counts)(before)
+
+
+def test_every_message_has_one_encoding(second_price: CheckedArtifact) -> None:
+    """Round trip of every kind of entry; every key doubled, dropped, added or reordered is refused (hardening 1.4)."""
+    import json
+
+    table = Table(second_price, rounds=1)
+    table.play(0, BIDS, silent=[2])
+    table.end()
+    seen = set()
+    for entry in table.auctioneer.log.entries:
+        statement = m.Statement.decode(entry)
+        if statement.name in seen:
+            continue
+        seen.add(statement.name)
+        assert m.encode_statement(statement.body, statement.signatures) == entry
+        body = json.loads(entry)["body"]
+        assert list(body) == sorted(body)
+        for key in body:
+            token = f'"{key}":'.encode()
+            twice = entry.replace(token, token + b"0," + token, 1)
+            optional = key in ("seats", "coms", "seal_key")  # left out where they do not apply (spec 2.1)
+            dropped = body if optional else {name: value for name, value in body.items() if name != key}
+            for bad in (twice, wrap(entry, dropped), wrap(entry, dict(reversed(body.items())))):
+                if bad != entry:
+                    with pytest.raises(MalformedError):
+                        m.Statement.decode(bad)
+        with pytest.raises(MalformedError):
+            m.Statement.decode(wrap(entry, {**body, "zzz": 1}))
+    assert seen == set(m.LOGGED) - {"context", "complaint", "halt"}
+
+
+def wrap(entry: bytes, body: dict[str, Any]) -> bytes:
+    import json
+
+    whole = json.loads(entry)
+    return json.dumps({**whole, "body": body}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def test_foreign_and_unsigned_entries_are_the_logs_fault(second_price: CheckedArtifact) -> None:  # spec 2.6, 8.5
     table = Table(second_price, rounds=1)
     other = Table(second_price, rounds=1, seed=6)
