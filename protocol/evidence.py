@@ -81,7 +81,7 @@ def _result_finding(part: Disclosed, item: RoundInput, matrix: m.MatrixBody, out
             what = f"seat {seat} is given shares {_short(shares)}, the mechanism gives {_short(right)}"
             return Finding("7.5", part.round, "auctioneer", what, (part.entry,))
         if payment != due:
-            what = f"seat {seat} pays {payment}, the mechanism charges {due}"
+            what = f"seat {seat} pays {payment} fine units, the mechanism charges {due}"
             return Finding("7.5", part.round, "auctioneer", what, (part.entry,))
     return Finding("7.5", part.round, "auctioneer", "the result has other rows than the mask", (part.entry,))
 

@@ -56,7 +56,9 @@ def read_session(folder: Path, trust: Path | None) -> SessionPage:
         rules=f"{manifest.preset}: {draw}",
         rounds=verdict.checked["outcome statements"],
         audited=verdict.checked["rounds re-executed"],
-        penalty=format_fine(manifest.money.penalty, manifest.share_bits) + " " + manifest.grid.unit,
+        penalty=f"{format_fine(manifest.money.penalty, manifest.share_bits)} x {manifest.grid.unit}"
+        if manifest.money.penalty
+        else "none",
         findings=verdict.findings,
         labels=verdict.labels,
         notes=verdict.notes,
