@@ -78,7 +78,8 @@ class Prover:
         try:
             result = rule(self, arguments, attributes, tuple(node.input))
             self._bound(result)
-        except _RefusalError as error:
+        except (_RefusalError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+            # the last five: shapes and attributes that no rule foresees, an empty matrix say, are refused as well
             raise ArtifactRefusedError(f"node {node.name} ({node.op_type}): {error}") from error
         self.ranges[node.output[0]] = Range(
             result.dtype, result.dims, result.low, result.high, None, (node.op_type, tuple(node.input))

@@ -291,6 +291,19 @@ def test_the_prover_knows_the_edges_of_float64_and_int64() -> None:
             prove(kind, low, high, constant, dtype)
 
 
+def test_shapes_that_no_rule_foresees_are_refused() -> None:
+    empty = {"x": Range("double", (None, 2), 0, 5), "m": constant_range(np.zeros((2, 0)))}
+    scalar = {"x": Range("double", (), 0, 5), "i": constant_range(np.array([0]))}
+    for inputs, made in (
+        (empty, helper.make_node("MatMul", ["x", "m"], ["y"], name="n")),
+        (empty, helper.make_node("ArgMax", ["x"], ["y"], name="n")),  # no attributes
+        (scalar, helper.make_node("Gather", ["x", "i"], ["y"], name="n", axis=0)),
+        (scalar, helper.make_node("Concat", ["x", "x"], ["y"], name="n", axis=1)),
+    ):
+        with pytest.raises(ArtifactRefusedError):
+            Prover(inputs).visit(made)
+
+
 def test_rounds_of_a_batch_never_meet() -> None:
     inputs = {
         "x": Range("double", (None, 2), 0, 5),
