@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 
 from credible.cli.common import Json, UsageError, err, out
+from credible.records.replay import EXPLAINED
 from credible.records.tsuchiura import CAVEAT
 from credible.records.values import find_record
 from credible.simulation.market import trust_path
@@ -168,9 +169,11 @@ def _summary(
     rounds: int,
 ) -> Table:
     table = Table("what", "result", title="From real bids to a verified verdict")
-    classes = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(replayed["classes"].items()))
-    table.add_row("real auctions replayed", f"{replayed['rounds']:,}: {replayed['explained']:,} explained, "
-                  f"{len(replayed['exceptions'])} exceptions ({classes})")  # fmt: skip
+    explained = {name: count for name, count in replayed["classes"].items() if name in EXPLAINED}
+    others = {name: count for name, count in replayed["classes"].items() if name not in EXPLAINED}
+    table.add_row("real auctions replayed", f"{replayed['rounds']:,}")
+    table.add_row("  explained by the announced rule", f"{replayed['explained']:,}: {_counts(explained)}")
+    table.add_row("  exceptions", f"{len(replayed['exceptions'])}: {_counts(others)}")
     table.add_row("  an outsider's verdict", _verdict(verdicts["record"]))
     table.add_section()
     baselines = rated["baselines"]
@@ -200,3 +203,7 @@ def _summary(
 def _verdict(verdict: dict[str, Any]) -> str:
     found = len(verdict["findings"])
     return f"{verdict['verdict']} (exit {verdict['exit']})" + (f", {found} findings" if found else "")
+
+
+def _counts(classes: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(classes.items())) or "none"

@@ -17,6 +17,7 @@ from protocol.session import Finding
 if TYPE_CHECKING:
     from protocol.artifact.static import CheckedArtifact
 
+EXPLAINED = ("rule", "lottery", "no_bids")  # classes of rounds that the announced rule explains
 SHARE_BITS = 8  # ties among up to 256 bids; yen times 2^8 stays far below 2^53
 
 
