@@ -353,7 +353,7 @@ class Statement:
             raise LimitError("statement in bytes", len(data), MAX_STATEMENT)
         try:
             envelope = msgspec.json.decode(data, type=_Envelope)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError
             raise MalformedError(f"statement: {error}") from error
         kind = _BY_TYPE.get(envelope.type)
         if kind is None:

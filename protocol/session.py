@@ -600,6 +600,8 @@ class Session:
         if not self._by_auctioneer(statement):
             return False
         state = self.round(body.round)
+        if body.epoch != self.manifest.epoch_of(body.round):
+            return self._fault("8.5", f"response of round {body.round} under epoch {body.epoch}")
         if state.response is not None:
             return self._fault("6.6", "a second response")
         if not self._in_time(self.epoch_deadline(self.manifest.epoch_of(body.round), "response")):

@@ -72,6 +72,10 @@ class Trust(Message, frozen=True):
         VerifierKey.parse(trust.auctioneer)
         hash_from_hex(trust.session, "trust session")
         hash_from_hex(trust.policy, "trust policy")
+        if trust.checkpoint is not msgspec.UNSET:
+            hash_from_hex(trust.checkpoint.root, "trust root")
+            if trust.checkpoint.size < 0:
+                raise MalformedError(f"trust checkpoint: size {trust.checkpoint.size} is negative")
         return trust
 
     def encode(self) -> bytes:

@@ -287,7 +287,8 @@ def test_hostile_bidder_statements_are_refused_and_leave_no_trace(second_price: 
         with pytest.raises(VerificationError):
             table.auctioneer.receive(bad, 0)
         assert (table.auctioneer.log.tree.size, len(table.session.findings)) == before
-    for junk in (b"", b"{}", presence + b" ", presence[:-1], b"\xff" * 10):
+    raw = b'{"body":{},"sigs":[{"key":"\xff","sig":""}],"type":"x"}'  # not UTF-8
+    for junk in (raw, b"", b"{}", presence + b" ", presence[:-1], b"\xff" * 10):
         with pytest.raises(MalformedError):
             table.auctioneer.receive(junk, 0)
     table.auctioneer.receive(presence, 0)
