@@ -165,8 +165,8 @@ def _disclose(session: Session, index: int) -> Disclosed:
 def _complaint_holds(session: Session, index: int, party: str, opened: m.OpenedBid) -> bool:
     """Whether an opening in clear proves that the sealed one was good: seal it again and compare (spec 3.11)."""
     state = session.round(index)
-    if party not in state.openings:
-        return False
+    if party not in state.openings or state.voids.get(party) == m.NO_OPENING:
+        return False  # no opening in time: late never counts (spec 3.10)
     statement = state.openings[party][1]
     try:
         opening = Opening(opened.body, bytes_from_hex(opened.nonce, "nonce"))
