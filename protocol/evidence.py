@@ -219,6 +219,7 @@ def check_artifact(session: Session, header: Header) -> list[Finding]:
             ("items", len(manifest.items), header.items),
             ("share_bits", manifest.share_bits, header.share_bits),
             ("context", manifest.context, header.context),
+            ("unit", manifest.grid.unit, header.unit),
             (
                 "a grid that the artifact would clamp, maximum",
                 min(manifest.grid.maximum, header.bid_max),

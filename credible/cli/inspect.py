@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from credible.cli.common import DEVIATION, INCONCLUSIVE, Json, read_input, show
@@ -30,7 +31,7 @@ def inspect(
     data = read_input(file, MAX_BYTES)
     with Sandbox(data) as sandbox:
         summary, header = sandbox.summary, sandbox.header
-    rows = Table("property", "value", title=str(file), show_header=False)
+    rows = Table("property", "value", title=escape(str(file)), show_header=False)
     for name, value in (
         ("class", header.kind),
         ("bidders x items", f"{header.bidders} x {header.items}"),
@@ -45,7 +46,7 @@ def inspect(
         ("rests on", summary.theorem or "nothing: this class has no certificate of truthfulness"),
         *((("problem", text)) for text in summary.problems),
     ):
-        rows.add_row(name, value)
+        rows.add_row(name, escape(value))
     if prices:
         _price_list(data, rows)
     result = {

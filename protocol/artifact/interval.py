@@ -24,6 +24,7 @@ DOUBLE: Final = "double"
 BOOL: Final = "bool"
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
+MAX_RANK: Final = 8
 MAX_ELEMENTS: Final = 1 << 24  # of all intermediates together, for one round
 MAX_MULTIPLY_ADDS: Final = 1 << 28  # for one round
 
@@ -87,6 +88,8 @@ class Prover:
 
     def _bound(self, result: Range) -> None:
         size = 1
+        if len(result.dims) > MAX_RANK or any(dimension is not None and dimension < 1 for dimension in result.dims):
+            raise _RefusalError(f"shape {result.dims}: wanted at most {MAX_RANK} dimensions, none empty")
         for dimension in result.dims:
             size *= 1 if dimension is None else dimension
         self._elements += size
@@ -142,6 +145,7 @@ def _axes(argument: Range, rank: int) -> list[int]:
         argument.constant is not None and argument.dtype == INT64 and len(argument.dims) == 1, "axes must be constant"
     )
     axes = [int(axis) for axis in np.asarray(argument.constant)]
+    _need(0 < len(axes) <= MAX_RANK, f"{len(axes)} axes: with none the runtime would drop the batch of one round")
     _need(all(0 <= axis < rank for axis in axes) and len(set(axes)) == len(axes), f"axes {axes} for rank {rank}")
     return axes
 

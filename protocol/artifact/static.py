@@ -25,7 +25,7 @@ from protocol.artifact.header import (
     Parameters,
     mechanism_digest,
 )
-from protocol.artifact.interval import INT64, INT64_MAX, INT64_MIN, OPERATORS, Prover, Range, constant_range
+from protocol.artifact.interval import INT64, INT64_MAX, INT64_MIN, MAX_RANK, OPERATORS, Prover, Range, constant_range
 from protocol.errors import ArtifactRefusedError, LimitError, MalformedError
 
 MAX_NODES: Final = 2_000
@@ -49,6 +49,9 @@ _ATTRIBUTES: Final = {
     "Gather": {"axis"},
     "Concat": {"axis"},
 }
+
+
+_PLAIN: Final = {"name", "type", "i"}  # fields of an attribute; nothing is hidden beside them (hardening 2.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +191,14 @@ def _read_tensor(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
     if any(others) or tensor.uint64_data:
         raise ArtifactRefusedError(f"initializer {name} does not keep its values as raw bytes (hardening 2.7)")
     dtype = _DTYPES[tensor.data_type]
+    if not name or len(tensor.dims) > MAX_RANK:
+        raise ArtifactRefusedError(
+            f"initializer {name!r} has no name or {len(tensor.dims)} dimensions, at most {MAX_RANK}"
+        )
     count = 1
     for size in tensor.dims:
-        if size < 0:
-            raise ArtifactRefusedError(f"initializer {name} has a negative dimension")
+        if size < 1:
+            raise ArtifactRefusedError(f"initializer {name} has a negative dimension or an empty one: {size}")
         count *= size
     if count * dtype.itemsize != len(tensor.raw_data):
         raise ArtifactRefusedError(f"initializer {name}: {count} elements stated, {len(tensor.raw_data)} bytes held")
@@ -260,7 +267,7 @@ def _check_node(node: onnx.NodeProto, prover: Prover, node_names: set[str]) -> N
     if sorted(names) != sorted(_ATTRIBUTES.get(node.op_type, set())):
         raise ArtifactRefusedError(f"node {node.name} ({node.op_type}) has attributes {names} (hardening 2.5)")
     for attribute in node.attribute:
-        if attribute.type != onnx.AttributeProto.INT:
+        if attribute.type != onnx.AttributeProto.INT or {field.name for field, _ in attribute.ListFields()} - _PLAIN:
             raise ArtifactRefusedError(f"attribute {attribute.name} of node {node.name} is no integer (hardening 2.4)")
 
 
