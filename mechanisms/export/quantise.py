@@ -35,8 +35,8 @@ def quantise_affine(
     whole = 1 << share_bits
     menu = np.rint(mechanism.menu.numpy() * whole).astype(np.int64)
     for entry, item in np.argwhere(menu.sum(axis=1) > whole):  # nearest shares may give out too much: take it back
-        surplus = int(menu[entry, :, item].sum()) - whole
-        menu[entry, int(menu[entry, :, item].argmax()), item] -= surplus
+        while menu[entry, :, item].sum() > whole:
+            menu[entry, int(menu[entry, :, item].argmax()), item] -= 1  # one unit at a time, from the largest
     raw = mechanism.weights.numpy()
     equal = bool((raw == raw[0]).all())
     factor = 1.0 / float(raw[0]) if equal else WEIGHT_MAX / float(raw.max())

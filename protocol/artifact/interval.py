@@ -128,6 +128,7 @@ def _broadcast(*shapes: Dims) -> Dims:
             result.append(None)
         else:
             known = {size for size in sizes if size is not None}
+            _need(min(known) >= 1, f"an empty dimension: {shapes}")
             _need(len(known - {1}) <= 1, f"shapes do not broadcast: {shapes}")
             result.append(max(known))
     _need(None not in result[1:], f"the batch is not in front: {shapes}")

@@ -52,6 +52,8 @@ def check_output(header: Header, item: RoundInput, output: RoundOutput) -> None:
         if sum(row[column] for row in output.allocation) > whole:
             raise ArtifactRefusedError(f"the artifact awards more than the whole of item {column} (spec 3.14)")
     for seat, (row, payment, bids) in enumerate(zip(output.allocation, output.payment, item.bids, strict=True)):
+        if not item.participation[seat] and (any(row) or payment):
+            raise ArtifactRefusedError(f"the artifact awards or charges the absent seat {seat} (spec 2.13)")
         if any(share < 0 for share in row):
             raise ArtifactRefusedError(f"the artifact awards seat {seat} a negative share (spec 3.14)")
         clamped = [min(max(bid, 0), header.bid_max) for bid in bids]

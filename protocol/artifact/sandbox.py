@@ -21,7 +21,7 @@ from typing import Final, Self
 import msgspec
 
 from protocol.artifact.header import MAX_BYTES, Header
-from protocol.artifact.rounds import RoundInput, RoundOutput
+from protocol.artifact.rounds import RoundInput, RoundOutput, check_input
 from protocol.artifact.worker import FRAME, MAX_FRAME, Reply, Request, Summary
 from protocol.errors import ArtifactRefusedError, LimitError
 
@@ -47,6 +47,7 @@ class Sandbox:
         digest = hashlib.sha256(data).hexdigest()
         if mech is not None and digest != mech:
             raise ArtifactRefusedError(f"artifact has SHA-256 {digest}, wanted {mech} (spec 2.11)")
+        self._closed = False
         self._folder = tempfile.TemporaryDirectory(prefix="credible-child-")
         bootstrap = f"import sys; sys.path[:] = {sys.path!r}; from protocol.artifact.worker import main; main()"
         self._child = subprocess.Popen(
@@ -78,6 +79,8 @@ class Sandbox:
         return self._in_batches("judge", rounds, 4)
 
     def _in_batches(self, job: str, rounds: Sequence[RoundInput], size: int) -> list[RoundOutput]:
+        for item in rounds:
+            check_input(self.header, item)  # the caller's mistake is not the artifact's failure
         outputs: list[RoundOutput] = []
         for start in range(0, len(rounds), size):
             outputs += self._ask(Request(job=job, rounds=list(rounds[start : start + size]))).outputs
@@ -86,8 +89,8 @@ class Sandbox:
         return outputs
 
     def _ask(self, request: Request) -> Reply:
-        if self._child.stdin is None or self._child.stdout is None:
-            raise ArtifactRefusedError("the child has no pipes")
+        if self._closed or self._child.stdin is None or self._child.stdout is None:
+            raise ArtifactRefusedError("artifact failed: the child process has ended")
         data = msgspec.msgpack.encode(request)
         deadline = time.monotonic() + WALL_SECONDS
         try:
@@ -123,7 +126,10 @@ class Sandbox:
         return b"".join(parts)
 
     def close(self) -> None:
-        """End the child and remove its folder."""
+        """End the child and remove its folder; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         for pipe in (self._child.stdin, self._child.stdout):

@@ -62,6 +62,12 @@ def test_shares_that_round_to_too_much_are_repaired() -> None:
     )
     artifact = quantise_affine(auction, unit=Fraction(1), bid_max=9, share_bits=0, name="1")
     assert artifact.parameters["menu"].sum(axis=1).max() <= 1
+    menu = torch.full((1, 7, 1), 1 / 7, dtype=torch.float64)  # seven shares of 0.57 units of a quarter
+    zero = torch.zeros(1, dtype=torch.float64)
+    auction = AffineMaximizer(menu=menu, boosts=zero, weights=torch.ones(7, dtype=torch.float64))
+    shares = quantise_affine(auction, unit=Fraction(1), bid_max=9, share_bits=2, name="1").parameters["menu"]
+    assert shares.min() >= 0
+    assert shares.sum() == 4
 
 
 def test_a_wrong_twin_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

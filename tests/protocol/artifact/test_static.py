@@ -291,6 +291,27 @@ def test_the_prover_knows_the_edges_of_float64_and_int64() -> None:
             prove(kind, low, high, constant, dtype)
 
 
+def test_empty_axes_and_empty_dimensions_are_refused() -> None:
+    """The runtime drops the batch of a single round for empty axes, and broadcasts a dimension of 0 to 0, not to 1."""
+    inputs = {
+        "x": Range("double", (None, 1), 0, 5),
+        "none": constant_range(np.zeros(0, dtype=np.int64)),
+        "empty": constant_range(np.zeros(0)),
+    }
+    for made in (
+        helper.make_node("Squeeze", ["x", "none"], ["y"], name="n"),
+        helper.make_node("Unsqueeze", ["x", "none"], ["y"], name="n"),
+        helper.make_node("Add", ["x", "empty"], ["y"], name="n"),
+        helper.make_node("Gather", ["x", "none"], ["y"], name="n", axis=1),
+    ):
+        with pytest.raises(ArtifactRefusedError):
+            Prover(inputs).visit(made)
+    for shape in ((0,), (2, 0), (1,) * 9, (0, 2**62)):
+        change = helper.make_tensor("ones", TensorProto.INT64, shape, b"" if 0 in shape else bytes(8), raw=True)
+        with pytest.raises(ArtifactRefusedError):
+            check(mutated(lambda m, t=change: initializer(m, "ones").CopyFrom(t)))  # type: ignore[misc]
+
+
 def test_shapes_that_no_rule_foresees_are_refused() -> None:
     empty = {"x": Range("double", (None, 2), 0, 5), "m": constant_range(np.zeros((2, 0)))}
     scalar = {"x": Range("double", (), 0, 5), "i": constant_range(np.array([0]))}
