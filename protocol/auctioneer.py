@@ -290,6 +290,16 @@ class Auctioneer:
             return output, [UNSOLD] * len(self.manifest.items)
         return output, draw_winners(output.allocation, seed, self.manifest.share_bits, self.manifest.draw)
 
+    def fix_epoch_root(self, epoch: int) -> None:
+        """Fix the epoch root before any contribution is revealed (spec 6.6, E1)."""
+        fixed = self._last(self.session.epoch_deadline(epoch, "root"))
+        self._put(m.EpochRoot(session=self.session.id, epoch=epoch, size=fixed.size, root=fixed.root))
+
+    def close_contributions(self, epoch: int) -> None:
+        """Fix which contributions count: those under the last checkpoint cosigned by the deadline (spec 5.2)."""
+        fixed = self._last(self.session.epoch_deadline(epoch, "contribution"))
+        self._put(m.ContributionClose(session=self.session.id, epoch=epoch, size=fixed.size, root=fixed.root))
+
     def contribute(self, epoch: int) -> None:
         """Reveal the audit link of an epoch, and the sealing key of the next (spec 5.2)."""
         more = epoch + 1 < self.manifest.epochs

@@ -32,7 +32,7 @@ class Auditor:
         Raises:
             InconclusiveError: If the epoch's seed is not known yet.
         """
-        root, drawn = self._session.epoch_root(epoch), self._session.drawn(epoch)
+        root, drawn = self._session.epoch(epoch).root, self._session.drawn(epoch)
         if root is None or drawn is None:
             raise InconclusiveError(f"the audit seed of epoch {epoch} is not known yet (spec 5.5)")
         body = m.Challenge(session=self._session.id, epoch=epoch, size=root.size, root=root.root, rounds=drawn)

@@ -128,9 +128,6 @@ def _disclose(session: Session, index: int) -> Disclosed:
         reason, seat = state.voids.get(party), session.bidders[party].seat
         if party not in seen and party in opened and reason not in (m.UNREADABLE, m.UNMATCHED):
             problem("7.4", f"seat {seat}: the commitment is not opened in the response")
-        complaint = state.complaints.get(party)
-        if complaint is not None and reason is not None and _complaint_holds(session, index, party, complaint):
-            problem("3.11", f"seat {seat}: its opening in time was good, the void ({reason}) is false")
     mask = session.mask(index, outcome.size)
     if any(bit and party not in bids for party, bit in zip(session.seats, mask, strict=True)):
         return part  # named above: what cannot be opened cannot be run
@@ -162,11 +159,25 @@ def _disclose(session: Session, index: int) -> Disclosed:
     return part
 
 
+def check_complaints(session: Session, rounds: Iterable[int]) -> list[Finding]:
+    """Judge every complaint of some rounds, drawn or not: a void that lies is proved by the opening (spec 3.11)."""
+    findings = []
+    for index in rounds:
+        state = session.rounds.get(index)
+        for party, complaint in state.complaints.items() if state else ():
+            if _complaint_holds(session, index, party, complaint):
+                text = f"seat {session.bidders[party].seat}: its opening in time was good, the void is false"
+                findings.append(Finding("3.11", index, "auctioneer", text, (state.outcome_index,) if state else ()))
+    return findings
+
+
 def _complaint_holds(session: Session, index: int, party: str, opened: m.OpenedBid) -> bool:
     """Whether an opening in clear proves that the sealed one was good: seal it again and compare (spec 3.11)."""
     state = session.round(index)
-    if party not in state.openings or state.voids.get(party) == m.NO_OPENING:
+    if state.outcome is None or party not in session.opened(index, state.outcome.size):
         return False  # no opening in time: late never counts (spec 3.10)
+    if party not in state.voids:
+        return False
     statement = state.openings[party][1]
     try:
         opening = Opening(opened.body, bytes_from_hex(opened.nonce, "nonce"))
@@ -247,13 +258,13 @@ def epoch_findings(session: Session, epoch: int, rechecked: list[Finding], befor
         and finding.round in rounds
         and (before is None or all(entry < before for entry in finding.entries))
     ]
-    return logged + [finding for finding in rechecked if finding.round in rounds]
+    return [*logged, *check_complaints(session, rounds), *(f for f in rechecked if f.round in rounds)]
 
 
 def bundle_hash(session: Session, epoch: int) -> str:
-    """Return the name of the evidence of an epoch: the log up to its response deadline (spec 8.1)."""
-    fixed = session.last_cosigned(session.epoch_deadline(epoch, "response"))
-    size, root = (fixed.size, fixed.root) if fixed else (0, "")
+    """Return the name of the evidence of an epoch: the log up to the close of its contributions (spec 8.1)."""
+    closed = session.epoch(epoch).closed
+    size, root = (closed.size, closed.root) if closed else (0, "")
     return hash_of("bundle", {"epoch": epoch, "root": root, "session": session.id, "size": size}).hex()
 
 

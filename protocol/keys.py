@@ -193,6 +193,9 @@ def derive_seal_key(material: bytes) -> X25519PrivateKey:
     return X25519PrivateKey.from_private_bytes(_labeled_expand(_KEM, extracted, b"sk", b"", 32))
 
 
+_PROBE: Final = derive_seal_key(b"trial exchange of a public key: no secret")
+
+
 def _schedule(shared: bytes, encapsulated: bytes, recipient: bytes, info: bytes) -> tuple[bytes, bytes]:
     extracted = _labeled_extract(_KEM, b"", b"eae_prk", shared)
     secret = _labeled_expand(_KEM, extracted, b"shared_secret", encapsulated + recipient, 32)
@@ -203,6 +206,14 @@ def _schedule(shared: bytes, encapsulated: bytes, recipient: bytes, info: bytes)
         _labeled_expand(_SUITE, key_secret, b"key", context, 32),
         _labeled_expand(_SUITE, key_secret, b"base_nonce", context, 12),
     )
+
+
+def check_seal_key(key: bytes) -> None:
+    """Raise SignatureError if an X25519 public key is of low order or not 32 bytes: nothing can be sealed to it."""
+    try:
+        _PROBE.exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError as error:
+        raise SignatureError("seal key is of low order or not 32 bytes (spec 2.9)") from error
 
 
 def seal(plaintext: bytes, recipient: bytes, info: bytes, ephemeral: X25519PrivateKey, *, aad: bytes = b"") -> bytes:

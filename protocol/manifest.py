@@ -6,7 +6,7 @@ from typing import Final
 
 from protocol.encoding import Message, hash_from_hex, hash_of
 from protocol.errors import MalformedError
-from protocol.keys import ED25519, VerifierKey
+from protocol.keys import ED25519, VerifierKey, check_seal_key
 
 FORMAT: Final = "credible-session-v1"
 MAX_ROUNDS: Final = 2**24  # spec 12
@@ -179,6 +179,7 @@ class Manifest(Message, frozen=True):
                 raise MalformedError("manifest: a role's key is not an Ed25519 signing key (spec 2.10)")
         for name in ("policy", "mech", "lottery_head", "audit_head", "seal_key"):
             hash_from_hex(getattr(self, name), f"manifest {name}")
+        check_seal_key(bytes.fromhex(self.seal_key))
         roles = [self.auctioneer, self.log, self.arbiter, *self.auditors]
         if len(set(roles)) != len(roles):
             raise MalformedError("manifest: one key stands for two roles (spec 2.10)")

@@ -183,6 +183,24 @@ class MatrixBody(Message, frozen=True):
     charge: list[int]
 
 
+class EpochRoot(Message, frozen=True):
+    """The epoch root is fixed before any contribution is revealed (spec 6.6, E1)."""
+
+    session: str
+    epoch: int
+    size: int
+    root: str
+
+
+class ContributionClose(Message, frozen=True):
+    """The contributions that count are those below the size of this cosigned checkpoint (spec 5.2)."""
+
+    session: str
+    epoch: int
+    size: int
+    root: str
+
+
 class Contribution(Message, frozen=True):
     """A party's link towards an epoch's audit seed (spec 5.2); the auctioneer adds its seal key of the next epoch."""
 
@@ -287,7 +305,9 @@ LOGGED: Final[dict[str, type[Message]]] = {
     "close": Close,
     "void": Void,
     "outcome": Outcome,
+    "epoch-root": EpochRoot,
     "contribution": Contribution,
+    "contribution-close": ContributionClose,
     "challenge": Challenge,
     "response": Response,
     "complaint": Complaint,

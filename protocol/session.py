@@ -20,7 +20,7 @@ from protocol import messages as m
 from protocol.commitment import BidBody
 from protocol.encoding import Message, bytes_from_hex, hash_from_hex, hash_of
 from protocol.errors import MalformedError, ProtocolError, SignatureError, VerificationError
-from protocol.keys import ED25519, VerifierKey
+from protocol.keys import ED25519, VerifierKey, check_seal_key
 from protocol.manifest import Manifest
 from protocol.penalties import epoch_amounts
 from protocol.randomness.chains import ChainVerifier
@@ -81,7 +81,9 @@ class RoundState:
 class EpochState:
     """What the log says of one epoch."""
 
-    contributions: dict[str, str] = field(default_factory=dict)
+    root: m.EpochRoot | None = None
+    links: dict[str, tuple[int, str]] = field(default_factory=dict)
+    closed: m.ContributionClose | None = None
     challenge: m.Challenge | None = None
     verdict: m.VerdictStatement | None = None
     verdict_index: int = -1
@@ -110,6 +112,7 @@ class BidderState:
     last_bid: str = NO_BID
     last_seq: int = -1
     forfeited: int = 0
+    index: int = 0  # of the registration
 
 
 class Session:
@@ -141,6 +144,7 @@ class Session:
         self.next_index = 1
         self.halted_epoch: int | None = None
         self.registration_closed = False
+        self.unproven: list[str] = []  # what no checkpoint at hand shows; it makes a verdict inconclusive
         self.first_epoch = 0  # a bundle judges one epoch and holds little of those before it
         self._index = -1  # of the entry being applied
         self._round = -1  # that it speaks of
@@ -159,7 +163,9 @@ class Session:
             m.Close: self._on_close,
             m.Void: self._on_void,
             m.Outcome: self._on_outcome,
+            m.EpochRoot: self._on_epoch_root,
             m.Contribution: self._on_contribution,
+            m.ContributionClose: self._on_contribution_close,
             m.Challenge: self._on_challenge,
             m.Response: self._on_response,
             m.Complaint: self._on_complaint,
@@ -238,18 +244,15 @@ class Session:
             session=self.id,
         )
 
-    def epoch_root(self, epoch: int) -> Cosigned | None:
-        """Return the epoch root: last checkpoint cosigned by the epoch's root deadline (spec 6.6, E1)."""
-        return self.last_cosigned(self.epoch_deadline(epoch, "root"))
-
     def contributions(self, epoch: int) -> dict[str, str]:
-        """Return the links that count for an epoch: logged by the contribution deadline."""
-        return self.epoch(epoch).contributions
+        """Return the links that count for an epoch: logged below the size at which contributions closed (spec 5.2)."""
+        state = self.epoch(epoch)
+        size = state.closed.size if state.closed else 0
+        return {party: link for party, (index, link) in state.links.items() if index < size}
 
     def drawn(self, epoch: int) -> list[int] | None:
         """Return the rounds drawn for audit in ticket order (spec 5.5, 7.2); None while the seed is not known."""
-        root = self.epoch_root(epoch)
-        contributions = self.contributions(epoch)
+        root, contributions = self.epoch(epoch).root, self.contributions(epoch)
         if root is None or self.auctioneer.party not in contributions:
             return None
         seed = audit_seed(self.id, epoch, root.root, contributions)
@@ -258,18 +261,21 @@ class Session:
             return draw_fixed(seed, rounds, min(audit.k, len(rounds)))
         return draw_independent(seed, rounds, audit.q_num, audit.q_den)
 
+    def present(self, epoch: int) -> set[str]:
+        """Return who took part in a round of an epoch."""
+        states = (self.rounds[index] for index in self.manifest.rounds_of(epoch) if index in self.rounds)
+        return {party for state in states for party, here in state.presence.items() if here}
+
     def forfeits(self, epoch: int) -> dict[str, int]:
         """Return what bidders forfeit in an epoch: unopened commitments, missing contributions (spec 3.10, 5.6)."""
         money = self.manifest.money
         result: Counter[str] = Counter()
-        present: set[str] = set()
         for index in self.manifest.rounds_of(epoch):
             state = self.round(index)
-            present |= {party for party, here in state.presence.items() if here}
             for party in state.bids:
                 if state.voids.get(party) == m.NO_OPENING:
                     result[party] += money.opening_forfeit
-        for party in present - set(self.contributions(epoch)):
+        for party in self.present(epoch) - set(self.contributions(epoch)):
             result[party] += money.contribution_forfeit
         left = {party: bidder.deposit - bidder.forfeited for party, bidder in self.bidders.items()}
         return {party: min(amount, left[party]) for party, amount in result.items() if min(amount, left[party])}
@@ -382,16 +388,38 @@ class Session:
                 return self._signed(statement, key, "auditor")
         return self._fault("7.9", f"{statement.name} of an auditor that the manifest does not name", "log")
 
-    def _in_time(self, deadline: int) -> bool:
-        """Whether the current entry lies below the last checkpoint cosigned by a deadline, if that has passed."""
-        limit = self.last_cosigned(deadline)
-        return not self.passed(deadline) or (limit is not None and self._index < limit.size)
+    def _proven_late(self, index: int, deadline: int) -> bool:
+        """Whether a checkpoint stamped after a deadline proves that an entry was not logged by then.
+
+        The checkpoints at hand may be only some of those that exist. An entry is late, or a stated size wrong, only
+        where one at hand proves it; what none shows either way is noted in `unproven` and convicts nobody (spec
+        8.4).
+        """
+        return any(item.time > deadline and item.size <= index for item in self._cosigned)
+
+    def _check_fixed(self, rule: str, size: int, root: str, deadline: int, what: str) -> None:
+        """Check that (size, root) is the last checkpoint cosigned by a deadline, as far as those at hand show."""
+        shown = False
+        for item in self._cosigned:
+            if item.size == size and item.root != root:
+                self._fault(rule, f"{what} states another root than the checkpoint of size {size}")
+                return
+            if item.size > size and item.time <= deadline:
+                self._fault(rule, f"{what} is at size {size}, one of size {item.size} was cosigned in time")
+                return
+            if item.size < size and item.time > deadline:
+                self._fault(rule, f"{what} is at size {size}, the log had only {item.size} after the deadline")
+                return
+            shown = shown or (item.size == size and item.time <= deadline)
+        if not shown:
+            self.unproven.append(f"the cosigned checkpoint of size {size} that {what} names is not at hand")
 
     def _on_registration(self, statement: m.Statement, body: m.Registration) -> bool:
         try:
             key = VerifierKey.parse(body.vkey)
             statement.verify(key)
             seal_key = hash_from_hex(body.seal_key, "seal key")
+            check_seal_key(seal_key)
             lottery, audit = self._chain(key.party, body.lottery_head), self._chain(key.party, body.audit_head)
         except ProtocolError as error:
             return self._fault("6.2", f"registration: {error}", "log")
@@ -409,7 +437,8 @@ class Session:
         if len(self.seats) == self.manifest.seats:
             return self._fault("6.3", f"more bidders than the {self.manifest.seats} seats of the mechanism")
         self._heads |= heads
-        self.bidders[key.party] = BidderState(key, len(self.seats), seal_key, body.deposit, lottery, audit)
+        seat = len(self.seats)
+        self.bidders[key.party] = BidderState(key, seat, seal_key, body.deposit, lottery, audit, index=self._index)
         self.seats.append(key.party)
         return True
 
@@ -423,8 +452,9 @@ class Session:
         listed = self.seats if body.seats is msgspec.UNSET else body.seats
         if listed != self.seats or body.seats_count != len(self.seats) or body.seats_root != root:
             self._fault("6.3", "seats are not the registered bidders in log order")
-        if not any((item.size, item.root) == (body.size, body.root) for item in self._cosigned):
-            self._fault("6.3", "registration closes at no cosigned checkpoint")
+        self._check_fixed("6.3", body.size, body.root, self.manifest.start, "registration close")
+        if any(bidder.index >= body.size for bidder in self.bidders.values()):
+            self._fault("6.3", "a bidder registered after the checkpoint at which registration closes")
         return True
 
     def _on_context(self, statement: m.Statement, body: m.Context) -> bool:
@@ -477,9 +507,7 @@ class Session:
         state.close, state.close_index = body, self._index
         if self.manifest.context and state.context is None:
             self._fault("6.4", "the round has no public context")
-        fixed = self.last_cosigned(self.deadline(body.round, "close"))
-        if fixed is None or (fixed.size, fixed.root) != (body.size, body.root):
-            self._fault("3.8", f"close at size {body.size}, last cosigned by the deadline {fixed.size if fixed else 0}")
+        self._check_fixed("3.8", body.size, body.root, self.deadline(body.round, "close"), "close")
         coms = [bid.com for bid in self.committed(body.round).values()]
         if body.coms_count != len(coms) or (body.coms is not msgspec.UNSET and body.coms != coms):
             self._fault("3.8", f"close lists {body.coms_count} commitments, not the {len(coms)} that are logged")
@@ -526,11 +554,8 @@ class Session:
         if state.outcome is not None or state.close is None:
             return self._fault("6.4", "outcome twice or before its close")
         state.outcome, state.outcome_index = body, self._index
-        fixed = self.last_cosigned(self.deadline(body.round, "opening"))
-        if fixed is None or (fixed.size, fixed.root) != (body.size, body.root):
-            self._fault(
-                "3.10", f"openings end at {body.size}, last cosigned by the deadline {fixed.size if fixed else 0}"
-            )
+        deadline = self.deadline(body.round, "opening")
+        self._check_fixed("3.10", body.size, body.root, deadline, "outcome's end of openings")
         opened = self.opened(body.round, body.size)
         for party in self.committed(body.round):
             if (party not in opened) != (state.voids.get(party) == m.NO_OPENING):
@@ -553,6 +578,31 @@ class Session:
             self._fault("5.7", str(error))
         return True
 
+    def _on_epoch_root(self, statement: m.Statement, body: m.EpochRoot) -> bool:
+        if not 0 <= body.epoch < self.manifest.epochs or not self._signed(statement, self.auctioneer):
+            return self._fault("6.6", f"epoch root of epoch {body.epoch}", "log")
+        if self.epoch(body.epoch).root is not None:
+            return self._fault("6.6", "an epoch root is fixed twice")
+        self.epoch(body.epoch).root = body
+        self._check_fixed("6.6", body.size, body.root, self.epoch_deadline(body.epoch, "root"), "epoch root")
+        for index in self.manifest.rounds_of(body.epoch):
+            if not 0 <= self.round(index).outcome_index < body.size:
+                self._fault("6.6", f"round {index} has no outcome under the epoch root")
+        return True
+
+    def _on_contribution_close(self, statement: m.Statement, body: m.ContributionClose) -> bool:
+        if not 0 <= body.epoch < self.manifest.epochs or not self._signed(statement, self.auctioneer):
+            return self._fault("5.2", f"close of contributions of epoch {body.epoch}", "log")
+        state = self.epoch(body.epoch)
+        if state.root is None or state.closed is not None:
+            return self._fault("5.2", "contributions close twice, or before the epoch root is fixed")
+        state.closed = body
+        deadline = self.epoch_deadline(body.epoch, "contribution")
+        self._check_fixed("5.2", body.size, body.root, deadline, "close of contributions")
+        if self.auctioneer.party not in self.contributions(body.epoch):
+            self._fault("5.6", f"the auctioneer made no contribution to epoch {body.epoch} in time")
+        return True
+
     def _on_contribution(self, statement: m.Statement, body: m.Contribution) -> bool:
         own = body.party == self.auctioneer.party
         if not 0 <= body.epoch < self.manifest.epochs or not (own or body.party in self.bidders):
@@ -561,24 +611,26 @@ class Session:
         key, chain = (self.auctioneer, self._auctioneer_audit) if bidder is None else (bidder.key, bidder.audit)
         if not self._signed(statement, key):
             return False
-        root = self.epoch_root(body.epoch)
+        state = self.epoch(body.epoch)
         problem = ""
-        if root is None or self._index < root.size:
-            problem = "contribution before the epoch root"
-        elif body.party in self.epoch(body.epoch).contributions:
+        if state.root is None or state.closed is not None:
+            problem = "contribution before the epoch root is fixed, or after contributions closed"
+        elif body.party in state.links:
             problem = "contribution twice"
-        elif not self._in_time(self.epoch_deadline(body.epoch, "contribution")):
-            problem = "contribution after the deadline"
+        elif not own and body.party not in self.present(body.epoch):
+            problem = "contribution of a bidder who took part in no round of the epoch"
+        elif own and body.epoch + 1 < self.manifest.epochs and body.seal_key is msgspec.UNSET:
+            problem = "contribution without the sealing key of the next epoch"
         else:
             try:
                 if body.seal_key is not msgspec.UNSET:
-                    hash_from_hex(body.seal_key, "seal key")
+                    check_seal_key(hash_from_hex(body.seal_key, "seal key"))
                 chain.verify(body.epoch, hash_from_hex(body.link, "link"))
-            except (MalformedError, VerificationError) as error:
+            except ProtocolError as error:
                 problem = str(error)
         if problem:
             return self._fault("5.6", problem) if own else False
-        self.epoch(body.epoch).contributions[body.party] = body.link
+        state.links[body.party] = (self._index, body.link)
         if own and body.seal_key is not msgspec.UNSET:
             self._seal_keys[body.epoch + 1] = bytes.fromhex(body.seal_key)
         return True
@@ -586,7 +638,7 @@ class Session:
     def _on_challenge(self, statement: m.Statement, body: m.Challenge) -> bool:
         if not self._by_auditor(statement, body.epoch):
             return False
-        root, drawn = self.epoch_root(body.epoch), self.drawn(body.epoch)
+        root, drawn = self.epoch(body.epoch).root, self.drawn(body.epoch)
         if root is None or (root.size, root.root) != (body.size, body.root):
             return self._fault("6.6", "challenge under another epoch root", "auditor")
         if body.rounds != drawn:
@@ -604,7 +656,7 @@ class Session:
             return self._fault("8.5", f"response of round {body.round} under epoch {body.epoch}")
         if state.response is not None:
             return self._fault("6.6", "a second response")
-        if not self._in_time(self.epoch_deadline(self.manifest.epoch_of(body.round), "response")):
+        if self._proven_late(self._index, self.epoch_deadline(body.epoch, "response")):
             return self._fault("6.6", "response after the deadline")
         state.response, state.response_index = body, self._index
         return True
@@ -613,7 +665,7 @@ class Session:
         if self._bidder(statement, body.bidder) is None:
             return False
         state = self.round(body.round)
-        if body.bidder in state.complaints or not self._in_time(self.deadline(body.round, "complaint")):
+        if body.bidder in state.complaints or self._proven_late(self._index, self.deadline(body.round, "complaint")):
             return False
         state.complaints[body.bidder] = body.opening
         return True
@@ -675,14 +727,17 @@ class Session:
             for index in self.manifest.rounds_of(epoch):
                 state = self.rounds.get(index, RoundState())
                 deadline = self.deadline(index, "outcome")
-                limit = self.last_cosigned(deadline)
                 if state.close is None:
                     missing("6.5", index, f"close of round {index}", deadline)
-                elif state.outcome is None or limit is None or state.outcome_index >= limit.size:
-                    missing("6.5", index, f"outcome of round {index}, under a checkpoint in time,", deadline)
+                elif state.outcome is None:
+                    missing("6.5", index, f"outcome of round {index}", deadline)
+                elif self._proven_late(state.outcome_index, deadline):
+                    findings.append(Finding("6.5", index, "auctioneer", f"outcome of round {index} came too late"))
                 if waiting:
                     return findings, waiting
             drawn = self.drawn(epoch)
+            if self.epoch(epoch).root is None:
+                missing("6.6", -1, f"root of epoch {epoch}", self.epoch_deadline(epoch, "contribution"))
             if drawn is None:
                 missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
                         self.epoch_deadline(epoch, "contribution"))  # fmt: skip

@@ -26,7 +26,7 @@ from protocol.errors import (
     RootMismatchError,
     VerificationError,
 )
-from protocol.evidence import check_artifact, check_verdicts, recheck
+from protocol.evidence import check_artifact, check_complaints, check_verdicts, recheck
 from protocol.keys import VerifierKey
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
 from protocol.log.policy import MAX_POLICY, Policy
@@ -122,6 +122,8 @@ def verify_path(path: Path, trust: Trust | None = None, at: int | None = None) -
         at: Time to judge freshness by, seconds since 1970; without it nothing is called stale (spec 8.2).
     """
     public = path / "public" if (path / "public").is_dir() else path
+    if public.is_symlink():
+        return Verdict("malformed", notes=[f"{public}: a link, wanted a folder (hardening 1.11)"])
     reader = _verify_bundle if (public / ENTRIES).is_dir() else _verify_public
     return _guard(lambda verdict: reader(public, trust, at, verdict))
 
@@ -286,6 +288,7 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
     except VerificationError as error:
         findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
     overdue, waiting = session.overdue(only=epoch)
+    waiting = [*session.unproven, *waiting]
     drawn = [
         index
         for number in (range(manifest.epochs) if epoch is None else [epoch])
@@ -299,7 +302,8 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
         else:
             rechecked, counts = recheck(session, drawn, runner)
             verdict.checked.update(counts)
-    findings = [*findings, *overdue, *rechecked, *check_verdicts(session, rechecked)]
+    complaints = check_complaints(session, range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch))
+    findings = [*findings, *overdue, *rechecked, *complaints, *check_verdicts(session, rechecked)]
     verdict.findings = sorted(findings, key=lambda finding: (finding.round, finding.rule))
     last = max((time for _, time in checkpoints), default=0)
     if verdict.findings:

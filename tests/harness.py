@@ -89,10 +89,14 @@ class Table:
     def end(self) -> list[Finding]:
         """Contributions, challenge, responses, verdict, settlement; return the auditor's findings."""
         at = self.session.epoch_deadline(0, "contribution") - 1
+        self.auctioneer.fix_epoch_root(0)
         self.auctioneer.contribute(0)
+        present = self.session.present(0)
         for bidder in self.bidders:
-            self.auctioneer.receive(bidder.contribution(0), at)
+            if bidder.party in present:
+                self.auctioneer.receive(bidder.contribution(0), at)
         self.cosign(at)
+        self.auctioneer.close_contributions(0)
         self.auctioneer.publish(self.auditor.challenge(0))
         self.auctioneer.respond(0)
         self.cosign(self.session.epoch_deadline(0, "response") - 1)

@@ -263,17 +263,14 @@ class Market:
         session, auctioneer = self.session, self.auctioneer
         self._cosign(session.epoch_deadline(epoch, "root") - LAST_SECONDS)
         at = session.epoch_deadline(epoch, "contribution") - LAST_SECONDS
+        auctioneer.fix_epoch_root(epoch)
         auctioneer.contribute(epoch)
-        present = {
-            party
-            for index in self.manifest.rounds_of(epoch)
-            for party, here in session.round(index).presence.items()
-            if here
-        }
+        present = session.present(epoch)
         for bidder in self._bidders:
             if bidder.party in present:
                 auctioneer.receive(bidder.contribution(epoch), at)
         self._cosign(at)
+        auctioneer.close_contributions(epoch)
         auctioneer.publish(self._auditor.challenge(epoch))
         auctioneer.respond(epoch)
         self._cosign(session.epoch_deadline(epoch, "response") - LAST_SECONDS)

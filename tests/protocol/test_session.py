@@ -267,6 +267,63 @@ def test_a_dispute_over_an_opening_is_decided_by_anyone(second_price: CheckedArt
     assert rules_of(findings) == (set() if garbage else {"3.11"})
 
 
+def test_early_late_and_idle_contributions_change_no_seed(second_price: CheckedArtifact) -> None:  # A11, A12
+    table = Table(second_price, rounds=2)
+    table.play(0, {0: [5, 5], 1: [6, 6]})
+    early = table.bidders[0].contribution(0)
+    with pytest.raises(RefusedError):
+        table.auctioneer.receive(early, 0)  # before the epoch root is fixed
+    table.play(1, {0: [5, 5]})
+    table.auctioneer.fix_epoch_root(0)
+    table.auctioneer.contribute(0)
+    table.auctioneer.receive(early, 0)
+    with pytest.raises(RefusedError):
+        table.auctioneer.receive(table.bidders[2].contribution(0), 0)  # took part in no round
+    table.cosign(table.session.epoch_deadline(0, "contribution") - 1)
+    table.auctioneer.receive(table.bidders[1].contribution(0), 0)  # logged past the deadline's checkpoint
+    table.auctioneer.close_contributions(0)
+    assert set(table.session.contributions(0)) == {table.session.auctioneer.party, table.bidders[0].party}
+    assert table.session.drawn(0) == table.read_again().drawn(0)
+    assert table.read_again().findings == []
+
+
+def test_the_epoch_root_is_fixed_before_contributions_and_truly(second_price: CheckedArtifact) -> None:  # A34
+    table = Table(second_price, rounds=1)
+    table.play(0, BIDS)
+    root = table.session._cosigned[0]
+    table.log_own(m.EpochRoot(session=table.session.id, epoch=0, size=root.size, root=root.root))
+    assert "6.6" in rules_of(table.session.findings)
+    table = Table(second_price, rounds=1)
+    table.play(0, BIDS)
+    with pytest.raises(VerificationError):
+        table.auctioneer.receive(table.bidders[0].contribution(0), 0)
+    table.auctioneer.contribute(0)
+    assert "5.6" in rules_of(table.session.findings)
+
+
+def test_a_late_opening_gives_no_ground_for_a_complaint(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    table.bid(0, BIDS)
+    table.open(0, [0, 2])
+    table.auctioneer.receive(table.bidders[1].opening(0), 0)
+    table.settle(0)
+    table.auctioneer.receive(table.bidders[1].complaint(0), 0)
+    assert table.end() == []
+
+
+@pytest.mark.parametrize("key", ["00" * 32, "01" + "00" * 31])
+def test_seal_keys_of_low_order_are_refused(second_price: CheckedArtifact, key: str) -> None:  # spec 2.9
+    table = Table(second_price, rounds=1, bidders=2)
+    session = Session(table.auctioneer.log.entries[0])
+    body = m.Statement.decode(table.auctioneer.log.entries[1]).body
+    bad = msgspec.structs.replace(body, seal_key=key)
+    signer = table.secrets.bidder(0, "bidder-0").signing()
+    assert not session.apply(1, m.sign_statement(bad, signer))
+    manifest = msgspec.structs.replace(table.manifest, seal_key=key)
+    with pytest.raises(SignatureError, match="low order"):
+        Session(m.sign_statement(manifest, table.secrets.auctioneer().signing()))
+
+
 def statement_of(table: Table, data: bytes, **changes: Any) -> bytes:
     body = m.Statement.decode(data).body
     return m.sign_statement(msgspec.structs.replace(body, **changes), table.bidders[0]._sign)
@@ -359,8 +416,10 @@ def test_denied_and_selective_answers_convict(
     table = Table(second_price, rounds=1, auctioneer=cheat)
     table.play(0, BIDS)
     at = table.session.epoch_deadline(0, "contribution") - 1
+    table.auctioneer.fix_epoch_root(0)
     table.auctioneer.contribute(0)
     table.cosign(at)
+    table.auctioneer.close_contributions(0)
     table.auctioneer.publish(table.auditor.challenge(0))
     table.auctioneer.respond(0)
     table.cosign(table.session.epoch_deadline(0, "response") + 1)  # the deadline has passed

@@ -100,6 +100,37 @@ def test_a_truncated_session_is_inconclusive(honest: Path, copy: Path) -> None:
     assert verify_path(copy, trust).status == 0  # the head is in `checkpoint` too
 
 
+def test_a_missing_checkpoint_file_convicts_nobody(honest: Path, copy: Path) -> None:  # spec 8.4
+    trust = trust_of(honest)
+    statuses = set()
+    for path in sorted((copy / "checkpoints").iterdir()):
+        data = path.read_bytes()
+        path.unlink()
+        verdict = verify_path(copy, trust)
+        assert verdict.findings == [], f"{path.name}: {verdict.findings}"
+        statuses.add(verdict.status)
+        path.write_bytes(data)
+    assert statuses == {0, 4}  # those that a close, an outcome or an epoch names are missed
+
+
+def test_a_second_later_cosignature_of_a_head_convicts_nobody(second_price: CheckedArtifact) -> None:
+    from protocol.session import Cosigned, Session
+
+    table = Table(second_price, rounds=1)
+    table.play(0, {0: [1, 1], 1: [2, 2]})
+    assert table.end() == []
+    close = table.session.round(0).close
+    assert close is not None
+    later = table.session.deadline(0, "close") + 1
+    stamped = [c if c.size != close.size else Cosigned(c.size, c.root, later) for c in table.session._cosigned]
+    again = Session(table.auctioneer.log.entries[0])
+    again.add_cosigned(stamped)
+    for index, entry in enumerate(table.auctioneer.log.entries[1:], 1):
+        again.apply(index, entry)
+    assert again.findings == []
+    assert any(str(close.size) in text for text in again.unproven)
+
+
 def rolled_back(honest: Path, target: Path) -> int:
     """Write an older state of the log, as a rollback or a cut would leave it; return its size."""
     from protocol.log.note import Note
