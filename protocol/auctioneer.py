@@ -152,10 +152,21 @@ class Auctioneer:
         return index
 
     def publish(self, entry: bytes) -> int:
-        """Append a statement of an auditor or the arbiter."""
-        index = self.log.append(entry)
-        self.session.apply(index, entry)
-        return index
+        """Append a statement of an auditor or the arbiter; raise RefusedError if it is void of effect."""
+        index = self.log.tree.size
+        self._apply(index, entry, m.Statement.decode(entry).name)
+        return self.log.append(entry)
+
+    def _apply(self, index: int, entry: bytes, name: str) -> None:
+        """Apply an entry that may be refused; refusal leaves no trace."""
+        session = self.session
+        before, without = len(session.findings), session.counts["without effect"]
+        if not session.apply(index, entry):
+            problem = "; ".join(finding.text for finding in session.findings[before:])
+            del session.findings[before:]
+            session.counts["without effect"] = without
+            session.next_index = index
+            raise RefusedError(f"{name} has no effect and is not logged: {problem or 'late, repeated or void'}")
 
     # --- bidders' statements -----------------------------------------------------------------------------------------
 
@@ -169,26 +180,24 @@ class Auctioneer:
         statement = m.Statement.decode(data)
         body = statement.body
         session = self.session
-        before, without = len(session.findings), session.counts["without effect"]
-        index = self.log.tree.size
-        if not session.apply(index, data):
-            problem = "; ".join(finding.text for finding in session.findings[before:])
-            del session.findings[before:]
-            session.counts["without effect"] = without
-            session.next_index = index
-            raise RefusedError(
-                f"{statement.name} has no effect and is not logged: {problem or 'late, repeated or void'}"
-            )
+        appear_by = 0
+        if getattr(body, "session", None) == session.id:
+            try:
+                appear_by = session.due(body)
+            except (IndexError, ValueError) as error:
+                raise RefusedError(f"{statement.name} of a round or epoch that is not scheduled") from error
+            if time > appear_by:
+                raise RefusedError(f"{statement.name} at {time}, its deadline was {appear_by}: no receipt (spec 3.6)")
+        self._apply(self.log.tree.size, data, statement.name)
         self.log.append(data)
         round_index = getattr(body, "round", 0)
-        deadline = self.manifest.round_time(round_index, self.manifest.offsets.opening)
         receipt = m.Receipt(
             session=session.id,
             round=round_index,
             bidder=statement.signer,
             statement=statement.identity,
             received_at=time,
-            appear_by=max(deadline, time),
+            appear_by=appear_by,
         )
         return m.sign_statement(receipt, self._sign)
 

@@ -47,13 +47,13 @@ class Auditor:
         session = self._session
         drawn = session.drawn(epoch)
         if drawn is None:
-            raise InconclusiveError(f"the audit seed of epoch {epoch} is not known yet (spec 5.5)")
+            if not session.passed(session.epoch_deadline(epoch, "response")):
+                raise InconclusiveError(f"the audit seed of epoch {epoch} is not known yet (spec 5.5)")
+            drawn = []  # the auctioneer kept its contribution back: that is the finding (spec 5.6)
+        undisclosed = [index for index in drawn if session.round(index).response is None]
+        if undisclosed and not session.passed(session.epoch_deadline(epoch, "response")):
+            raise InconclusiveError(f"round {undisclosed[0]} may still be disclosed (spec 6.6)")
         rechecked, _ = recheck(session, drawn, self._runner)
-        for index in drawn:
-            if session.round(index).response is None:
-                if not session.passed(session.epoch_deadline(epoch, "response")):
-                    raise InconclusiveError(f"round {index} may still be disclosed (spec 6.6)")
-                rechecked.append(Finding("7.4", index, "auctioneer", "the drawn round was not disclosed in time"))
         findings = epoch_findings(session, epoch, rechecked)
         body = m.VerdictStatement(
             session=session.id,

@@ -120,6 +120,11 @@ class Bidder:
         wanted = m.Statement.decode(sent).identity
         if (receipt.session, receipt.bidder, receipt.statement) != (self._session.id, self.party, wanted):
             raise VerificationError("receipt is for another statement (spec 3.6)")
+        due = self._session.due(m.Statement.decode(sent).body)
+        if receipt.appear_by > due:
+            raise VerificationError(
+                f"receipt promises the log by {receipt.appear_by}, the deadline is {due} (spec 3.6)"
+            )
         return receipt
 
     def check_close(self, round_index: int) -> list[Finding]:

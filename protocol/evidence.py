@@ -18,6 +18,7 @@ from protocol.outcomes import build_matrix, hide, round_input, rows_of
 from protocol.randomness.lottery import UNSOLD, draw_winners, lottery_seed
 from protocol.session import DEVIATION, HOLDS, Finding, Session
 
+_BY_RE_EXECUTION = {"7.5", "3.11", "3.12", "3.15", "3.16"}  # rules that the disclosed round alone decides
 LOTTERY = "lottery"  # class of a recorded winner among tied bids, explained but not re-drawn
 
 
@@ -258,7 +259,8 @@ def epoch_findings(session: Session, epoch: int, rechecked: list[Finding], befor
         and finding.round in rounds
         and (before is None or all(entry < before for entry in finding.entries))
     ]
-    return [*logged, *check_complaints(session, rounds), *(f for f in rechecked if f.round in rounds)]
+    silent, _ = session.overdue(only=epoch)
+    return [*logged, *silent, *check_complaints(session, rounds), *(f for f in rechecked if f.round in rounds)]
 
 
 def bundle_hash(session: Session, epoch: int) -> str:
@@ -276,9 +278,15 @@ def check_verdicts(session: Session, rechecked: list[Finding]) -> list[Finding]:
             continue
         right = DEVIATION if epoch_findings(session, epoch, rechecked, state.verdict_index) else HOLDS
         at = (state.verdict_index,)
-        if state.verdict.result != right:
+        unseen = {item.rule for item in state.verdict.findings} - _BY_RE_EXECUTION
+        if state.verdict.result == DEVIATION and right == HOLDS and unseen:
+            # an auditor may have seen a checkpoint that is not at hand here: no ground to accuse anybody
+            session.unproven.append(
+                f"the verdict on epoch {epoch} rests on rule {min(unseen)}, not shown by what is at hand"
+            )
+        elif state.verdict.result != right:
             text = f"verdict on epoch {epoch} is {state.verdict.result}, the evidence shows {right}"
             findings.append(Finding("7.9", -1, "auditor", text, at))
-        if state.verdict.rounds != session.drawn(epoch) or state.verdict.bundle != bundle_hash(session, epoch):
+        if state.verdict.rounds != (session.drawn(epoch) or []) or state.verdict.bundle != bundle_hash(session, epoch):
             findings.append(Finding("7.9", -1, "auditor", f"verdict on epoch {epoch} rests on other evidence", at))
     return findings

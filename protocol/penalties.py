@@ -156,7 +156,8 @@ def check_manifest_stakes(manifest: Manifest) -> None:
         needed = penalty_stream(q, audit.lag, money.gain_bound, coins=coins)
         rule = "9.6"
     if money.penalty < needed:
-        raise VerificationError(f"penalty is {money.penalty}, at least {needed} is needed (spec {rule})")
+        least_text = str(needed) if needed <= MAX_INTEGER else "more than 2^53"
+        raise VerificationError(f"penalty is {money.penalty}, at least {least_text} is needed (spec {rule})")
 
 
 def epoch_amounts(auctioneer: str, penalty: int, forfeits: Mapping[str, int]) -> dict[str, int]:

@@ -207,6 +207,18 @@ class Session:
         """Return an epoch's deadline, seconds since 1970."""
         return self.manifest.epoch_time(epoch, getattr(self.manifest.offsets, name))
 
+    def due(self, body: Message) -> int:
+        """Return the time by which a bidder's statement must be in the log: its own kind's deadline (spec 3.6)."""
+        if isinstance(body, m.Presence | m.Bid):
+            return self.deadline(body.round, "close")
+        if isinstance(body, m.OpeningStatement):
+            return self.deadline(body.round, "opening")
+        if isinstance(body, m.Complaint):
+            return self.deadline(body.round, "complaint")
+        if isinstance(body, m.Contribution):
+            return self.epoch_deadline(body.epoch, "contribution")
+        return self.manifest.start
+
     def committed(self, round_index: int) -> dict[str, BidEntry]:
         """Return the bids of a closed round: valid bid entries below the close's size, in log order (spec 3.8)."""
         state = self.round(round_index)
@@ -375,6 +387,9 @@ class Session:
         epoch = self.manifest.epoch_of(self._round)
         if epoch and self.epoch(epoch - 1).settlement is None:
             return self._fault("6.6", f"{statement.name} before epoch {epoch - 1} is settled", "log")
+        first = self._round == self.manifest.rounds_of(epoch)[0]
+        if not first and self.round(self._round - 1).outcome is None:
+            return self._fault("6.4", f"{statement.name} before round {self._round - 1} has its outcome", "log")
         return True
 
     def _by_auctioneer(self, statement: m.Statement) -> bool:
@@ -472,8 +487,10 @@ class Session:
         if self._bidder(statement, body.bidder) is None:
             return False
         state = self.round(body.round)
-        # signed before any bid of the round; later statements do not count (spec 3.13)
-        if state.bids or state.close is not None or body.bidder in state.presence:
+        if self.manifest.context and state.context is None:
+            return False  # the public context comes first (spec 6.4)
+        # before the own bid and the close; rivals' bids are sealed until then, and nobody is locked out (spec 3.13)
+        if body.bidder in state.bids or state.close is not None or body.bidder in state.presence:
             return False
         state.presence[body.bidder] = body.present
         return True
@@ -674,6 +691,10 @@ class Session:
         if not self._by_auditor(statement, body.epoch):
             return False
         state = self.epoch(body.epoch)
+        late = self.passed(self.epoch_deadline(body.epoch, "response"))
+        drawn = self.drawn(body.epoch)
+        if not late and (drawn is None or any(self.round(index).response is None for index in drawn)):
+            return self._fault("7.4", "verdict before the responses are due", "auditor")
         if state.verdict is not None:
             return False  # the first verdict counts; a second opinion is anyone's own run of `verify`
         state.verdict, state.verdict_index = body, self._index
@@ -738,6 +759,9 @@ class Session:
             drawn = self.drawn(epoch)
             if self.epoch(epoch).root is None:
                 missing("6.6", -1, f"root of epoch {epoch}", self.epoch_deadline(epoch, "contribution"))
+            elif drawn is None:
+                missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
+                        self.epoch_deadline(epoch, "contribution"))  # fmt: skip
             if drawn is None:
                 missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
                         self.epoch_deadline(epoch, "contribution"))  # fmt: skip

@@ -373,7 +373,11 @@ def _verify_bundle(folder: Path, trust: Trust | None, at: int | None, verdict: V
     _check_memory(trust, max(roots), roots.get)
     epoch = _bundle_epoch(session, entries)
     session.first_epoch = epoch
-    _judge(Loaded(session, entries, checkpoints, artifact), trust, at, verdict, epoch)
+    last = entries[-1][
+        0
+    ]  # later checkpoints prove the entries; what they show of later times is not this bundle's matter
+    within = [(checkpoint, time) for checkpoint, time in checkpoints if checkpoint.size <= last + 1]
+    _judge(Loaded(session, entries, within, artifact), trust, at, verdict, epoch)
 
 
 def _bundle_epoch(session: Session, entries: list[tuple[int, bytes]]) -> int:
@@ -391,6 +395,8 @@ def _bundle_epoch(session: Session, entries: list[tuple[int, bytes]]) -> int:
     if not isinstance(last, m.VerdictStatement):
         raise InconclusiveError("the bundle does not end with a verdict (spec 8.1)")
     epoch = last.epoch
+    if not 0 <= epoch < session.manifest.epochs:
+        raise InconclusiveError(f"the bundle ends with a verdict on epoch {epoch} (spec 8.1)")
     closed = [index for index, body in bodies if isinstance(body, m.RegistrationClose)]
     own = session.auctioneer.party
     start = [
@@ -439,13 +445,23 @@ def verify_receipt(data: bytes, trust: Trust, folder: Path | None) -> Verdict:
         loaded = load_public(public, trust)
         session = loaded.session
         _add_cosigned(session, loaded.checkpoints)
-        limit = session.last_cosigned(receipt.appear_by)
-        logged = loaded.entries[: limit.size if limit else 0]
-        if any(m.Statement.decode(entry).identity == receipt.statement for _, entry in logged):
-            verdict.verdict = "holds"
-            return
-        if not session.passed(receipt.appear_by):
-            raise InconclusiveError("the receipt's deadline has not passed in this log (spec 3.6)")
+        times = [(checkpoint.size, time) for checkpoint, time in loaded.checkpoints]
+        for index, entry in loaded.entries:
+            try:
+                identity = m.Statement.decode(entry).identity
+            except MalformedError:
+                continue  # junk in the log is its own finding, and hides no statement
+            if identity != receipt.statement:
+                continue
+            if any(size > index and time <= receipt.appear_by for size, time in times):
+                verdict.verdict = "holds"
+                return
+            if not any(size <= index and time > receipt.appear_by for size, time in times):
+                raise InconclusiveError("no checkpoint at hand shows when the statement was logged (spec 3.6)")
+            break
+        else:
+            if not session.passed(receipt.appear_by):
+                raise InconclusiveError("the receipt's deadline has not passed in this log (spec 3.6)")
         text = f"the statement {receipt.statement[:16]}... has a receipt and is not in the log in time"
         verdict.findings.append(Finding("3.6", receipt.round, "auctioneer", text))
         verdict.verdict = "deviation"

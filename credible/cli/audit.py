@@ -14,7 +14,7 @@ from credible.cli.verify import verdict_json
 from protocol import messages as m
 from protocol.bundle import write_bundle
 from protocol.storage.files import write_file
-from protocol.verify import VERDICT_FILE, load_public, verify_path
+from protocol.verify import NOT_TRUSTED, VERDICT_FILE, load_public, verify_path
 
 
 def audit(
@@ -50,7 +50,8 @@ def audit(
         rounds = verdict.checked["rounds re-executed"]
         rows.add_row(str(number), str(count), str(rounds), str(len(verdict.findings)), str(folder))
         bundles.append({"epoch": number, "bundle": str(folder), **result})
-        worst = max(worst, 1 if verdict.verdict in ("deviation", "invalid") else 0)
+        if verdict.verdict != "inconclusive" or verdict.notes != [NOT_TRUSTED]:  # an audit pins nothing itself
+            worst = verdict.status if worst != 1 else worst
     show({"bundles": bundles}, rows, as_json=json)
     if worst:
         raise typer.Exit(worst)

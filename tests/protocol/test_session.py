@@ -162,8 +162,9 @@ def test_bids_after_the_close_do_not_count(second_price: CheckedArtifact) -> Non
     table.bid(0, {0: [1, 1]})
     with pytest.raises(RefusedError, match="no effect"):
         table.auctioneer.receive(table.bidders[2].bid(0, [9, 9]), 0)
-    late = table.auctioneer.publish(table.bidders[1].bid(0, [9, 9]))
-    assert late
+    entry = table.bidders[1].bid(0, [9, 9])
+    index = table.auctioneer.log.append(entry)  # logged all the same
+    assert not table.session.apply(index, entry)
     assert table.bidders[1].party not in table.session.committed(0)
 
 
