@@ -325,6 +325,58 @@ def test_seal_keys_of_low_order_are_refused(second_price: CheckedArtifact, key: 
         Session(m.sign_statement(manifest, table.secrets.auctioneer().signing()))
 
 
+def test_a_receipt_never_promises_later_than_its_kinds_deadline(second_price: CheckedArtifact) -> None:  # spec 3.6
+    table = Table(second_price, rounds=1)
+    session = table.session
+    sent = table.bidders[0].presence(0)
+    receipt = table.auctioneer.receive(sent, 0)
+    assert table.bidders[0].check_receipt(receipt, sent).appear_by == session.deadline(0, "close")
+    sent = table.bidders[0].bid(0, [1, 1])
+    with pytest.raises(RefusedError, match="no receipt"):
+        table.auctioneer.receive(sent, session.deadline(0, "close") + 1)
+    receipt = table.auctioneer.receive(sent, session.deadline(0, "close"))
+    body = m.Statement.decode(receipt).body
+    later = msgspec.structs.replace(body, appear_by=session.deadline(0, "opening"))
+    with pytest.raises(VerificationError, match="the deadline is"):
+        table.bidders[0].check_receipt(m.sign_statement(later, table.secrets.auctioneer().signing()), sent)
+
+
+def test_statements_of_a_round_count_once_its_turn_has_come(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=2)
+    for data in (table.bidders[0].presence(1), table.bidders[0].bid(1, [1, 1])):
+        with pytest.raises(RefusedError, match="before round 0 has its outcome"):
+            table.auctioneer.receive(data, 0)
+
+
+def test_an_early_bid_locks_nobody_out(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    for seat in (0, 1):  # seat 0 bids before seat 1 has said that it is present
+        table.auctioneer.receive(table.bidders[seat].presence(0), 0)
+        table.auctioneer.receive(table.bidders[seat].bid(0, [seat, seat]), 0)
+    assert all(table.session.round(0).presence[table.bidders[seat].party] for seat in (0, 1))
+
+
+def test_auditors_cannot_put_junk_or_early_verdicts_into_the_log(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    table.play(0, BIDS)
+    size = table.auctioneer.log.tree.size
+    with pytest.raises(MalformedError):
+        table.auctioneer.publish(b"junk")
+    early = m.VerdictStatement(
+        session=table.session.id,
+        epoch=0,
+        rounds=[],
+        result="deviation",
+        findings=[],
+        findings_count=0,
+        bundle="00" * 32,
+    )
+    with pytest.raises(RefusedError, match="before the responses are due"):
+        table.auctioneer.publish(m.sign_statement(early, table.secrets.auditor()))
+    assert table.auctioneer.log.tree.size == size
+    assert table.end() == []
+
+
 def statement_of(table: Table, data: bytes, **changes: Any) -> bytes:
     body = m.Statement.decode(data).body
     return m.sign_statement(msgspec.structs.replace(body, **changes), table.bidders[0]._sign)
@@ -425,6 +477,35 @@ def test_denied_and_selective_answers_convict(
     table.auctioneer.respond(0)
     table.cosign(table.session.epoch_deadline(0, "response") + 1)  # the deadline has passed
     assert rules_of(table.auditor.verdict(0)[1]) & rules
+
+
+class Mute(Auctioneer):
+    def contribute(self, epoch: int) -> None:
+        """Keep the contribution back."""
+
+
+@pytest.mark.parametrize(("cheat", "rule"), [(Mute, "5.6"), (Withholding, "7.4")])
+def test_silence_ends_in_a_verdict_that_everybody_recomputes(
+    second_price: CheckedArtifact, cheat: type[Auctioneer], rule: str
+) -> None:
+    table = Table(second_price, rounds=1, auctioneer=cheat)
+    table.play(0, BIDS)
+    table.auctioneer.fix_epoch_root(0)
+    table.auctioneer.contribute(0)
+    table.auctioneer.receive(table.bidders[0].contribution(0), 0)
+    table.cosign(table.session.epoch_deadline(0, "contribution") - 1)
+    table.auctioneer.close_contributions(0)
+    if table.session.drawn(0) is not None:
+        table.auctioneer.publish(table.auditor.challenge(0))
+        table.auctioneer.respond(0)
+    table.cosign(table.session.epoch_deadline(0, "response") + 1)
+    verdict, findings = table.auditor.verdict(0)
+    assert rule in rules_of(findings)
+    table.auctioneer.publish(verdict)
+    table.auctioneer.publish(table.arbiter.settle(0)[0])
+    assert isinstance(table.session.epoch(0).settlement, m.Halt)
+    again = table.read_again()
+    assert rules_of(check_verdicts(again, []), "auditor") == set()
 
 
 def test_an_auditor_that_signs_what_is_not_so_is_exposed(second_price: CheckedArtifact) -> None:  # A32
