@@ -141,6 +141,11 @@ def check_manifest_stakes(manifest: Manifest) -> None:
         raise VerificationError(f"gain bound is {money.gain_bound}, the support allows {least} (spec 9.11)")
     if manifest.preset == "record":
         return
+    if not money.gain_bound <= money.opening_forfeit <= money.bidder_deposit:
+        raise VerificationError(
+            f"a bidder forfeits {money.opening_forfeit} of {money.bidder_deposit} for an unopened commitment, at least "
+            f"{money.gain_bound} is needed, held in its deposit (spec 9.9)"
+        )
     coins = 2**manifest.aborting
     if audit.mode == "fixed":
         after = 0 if manifest.epochs == 1 else audit.lag

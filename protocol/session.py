@@ -480,6 +480,8 @@ class Session:
             return self._fault("6.4", "context after presence or a bid, or twice")
         if len(body.values) != len(self.manifest.context):
             return self._fault("6.4", f"context has {len(body.values)} values, wanted {self.manifest.context}")
+        if any(not 0 <= value <= self.manifest.grid.maximum for value in body.values):
+            return self._fault("6.4", f"context {body.values}: wanted 0 to {self.manifest.grid.maximum} grid units")
         state.context = body
         return True
 
@@ -509,6 +511,16 @@ class Session:
         if body.bidder in state.bids or state.close is not None:
             return False
         known = self.first_epoch == 0 or bidder.last_seq >= 0  # a bundle does not hold the bids of earlier epochs
+        # each open commitment is covered by what is left of the deposit (spec 9.9)
+        forfeit = self.manifest.money.opening_forfeit
+        rounds = self.manifest.rounds_of(self.manifest.epoch_of(body.round))
+        open_bids = sum(
+            body.bidder in self.rounds[index].bids and body.bidder not in self.rounds[index].openings
+            for index in rounds
+            if index in self.rounds
+        )
+        if bidder.deposit - bidder.forfeited < forfeit * (open_bids + 1):
+            return False
         if body.seq <= bidder.last_seq or (known and body.prev != bidder.last_bid):
             return False
         state.bids[body.bidder] = BidEntry(self._index, body.seq, body.com)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from credible.simulation.setup import Rules, Secrets, draw_up
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
-from protocol.auctioneer import Auctioneer
+from protocol.auctioneer import Auctioneer, RefusedError
 from protocol.auditor import Arbiter, Auditor
 from protocol.bidder import Bidder
 from protocol.encoding import Message
@@ -47,6 +47,7 @@ class Table:
         self.cosign(self.manifest.start - 100)
         self.auctioneer.close_registration()
         self.tier1: list[Finding] = []
+        self.out: set[int] = set()
 
     def cosign(self, at: int) -> None:
         """Put the log before the witness."""
@@ -62,7 +63,10 @@ class Table:
         for seat in bids:
             self.auctioneer.receive(self.bidders[seat].presence(index), 0)
         for seat, row in bids.items():
-            self.auctioneer.receive(self.bidders[seat].bid(index, list(row)), 0)
+            try:
+                self.auctioneer.receive(self.bidders[seat].bid(index, list(row)), 0)
+            except RefusedError:  # its deposit covers no further commitment
+                self.out.add(seat)
         self.cosign(self.session.deadline(index, "close") - 1)
         self.auctioneer.close(index)
 
@@ -77,13 +81,15 @@ class Table:
         rows = {row.party: row.data for row in self.auctioneer.settle(index)}
         self.cosign(self.session.deadline(index, "outcome") - 1)
         for bidder in self.bidders:
+            if self.session.bidders[bidder.party].seat in self.out:
+                continue
             self.tier1 += bidder.check_close(index)
             self.tier1 += bidder.check_row(index, rows.get(bidder.party))[0]
 
     def play(self, index: int, bids: Mapping[int, list[int]], silent: Iterable[int] = ()) -> None:
         """A whole round."""
         self.bid(index, bids)
-        self.open(index, [seat for seat in bids if seat not in set(silent)])
+        self.open(index, [seat for seat in bids if seat not in set(silent) | self.out])
         self.settle(index)
 
     def end(self) -> list[Finding]:

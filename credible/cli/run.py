@@ -81,7 +81,10 @@ def _read_rounds(header: Header, bids: Path, context: Path | None, unit: Fractio
         if context is None:
             raise UsageError(f"the artifact takes context {', '.join(header.context)}: give --context FILE.csv")
         for row in read_table(context, ("round", *header.context)):
-            contexts[row.integer("round")] = [row.integer(name) for name in header.context]
+            given = [row.integer(name) for name in header.context]
+            if any(not 0 <= value <= header.bid_max for value in given):
+                raise row.error(f"context {given}: wanted 0 to {header.bid_max} grid units")
+            contexts[row.integer("round")] = given
     result = {}
     zeros = [0] * header.items
     for number in sorted(seats):

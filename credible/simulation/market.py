@@ -21,6 +21,7 @@ from credible.simulation.scenario import Scenario
 from credible.simulation.setup import Rules, Secrets, draw_up
 from protocol import messages as m
 from protocol.artifact import Sandbox
+from protocol.auctioneer import RefusedError
 from protocol.auditor import Arbiter, Auditor
 from protocol.bidder import Bidder
 from protocol.encoding import canonical, decode
@@ -232,12 +233,18 @@ class Market:
         for bidder in playing:
             sent = bidder.presence(index)
             bidder.check_receipt(self.auctioneer.receive(sent, start + 10), sent)
+        bidding: list[int] = []
         for seat in sorted(plan.bids):
             sent = self._bidders[seat].bid(index, list(plan.bids[seat]))
-            self._bidders[seat].check_receipt(self.auctioneer.receive(sent, start + 60), sent)
+            try:
+                receipt = self.auctioneer.receive(sent, start + 60)
+            except RefusedError:  # its deposit covers no further commitment: it is out (spec 9.9)
+                continue
+            self._bidders[seat].check_receipt(receipt, sent)
+            bidding.append(seat)
         self._cosign(session.deadline(index, "close") - LAST_SECONDS)
         self.auctioneer.close(index)
-        for seat in sorted(plan.bids):
+        for seat in bidding:
             bidder = self._bidders[seat]
             self.summary.tier1 += bidder.check_close(index)
             if seat not in plan.silent:
@@ -247,7 +254,7 @@ class Market:
         self._cosign(session.deadline(index, "opening") - LAST_SECONDS)
         rows = {row.party: row.data for row in self.auctioneer.settle(index)}
         self._cosign(session.deadline(index, "outcome") - LAST_SECONDS)
-        for bidder in playing:
+        for bidder in (self._bidders[seat] for seat in bidding):
             findings, row = bidder.check_row(index, rows.get(bidder.party))
             self.summary.tier1 += findings
             if row is not None and row.charge:

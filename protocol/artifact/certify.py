@@ -31,11 +31,14 @@ def certify(artifact: CheckedArtifact) -> Certificate:
     problems = list(artifact.false_claims)
     problems += artifact.kind.check(artifact.header, artifact.parameters)
     if not problems:
-        rebuilt = graph_digest(artifact.kind.build(artifact.header, artifact.parameters))
+        model = artifact.kind.build(artifact.header, artifact.parameters)
+        rebuilt = graph_digest(model)
         if rebuilt != artifact.graph_digest:
             problems.append(
                 f"the graph is not the canonical graph of class {artifact.kind.name}: "
                 f"digest {artifact.graph_digest[:16]}..., rebuilt {rebuilt[:16]}..."
             )
+        elif model.SerializeToString(deterministic=True) != artifact.data:
+            problems.append("the file decorates its canonical graph: names, order or text are not those of the class")
     theorem = artifact.kind.theorem
     return Certificate(artifact.kind.name, theorem is not None and not problems, theorem, tuple(problems))

@@ -25,8 +25,8 @@ BOOL: Final = "bool"
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 MAX_RANK: Final = 8
-MAX_ELEMENTS: Final = 1 << 24  # of all intermediates together, for one round
-MAX_MULTIPLY_ADDS: Final = 1 << 28  # for one round
+MAX_ELEMENTS: Final = 1 << 21  # of all intermediates together, for one round: what the judge does in seconds
+MAX_MULTIPLY_ADDS: Final = 1 << 24  # for one round
 
 _CASTS: Final = {TensorProto.INT64: INT64, TensorProto.DOUBLE: DOUBLE, TensorProto.BOOL: BOOL}
 Dims = tuple[int | None, ...]  # None stands for the batch, in front only
@@ -66,7 +66,7 @@ class Prover:
     def __init__(self, inputs: dict[str, Range]) -> None:
         self.ranges = dict(inputs)
         self.largest = 0
-        self._elements = 0
+        self.elements = 0
         self._multiply_adds = 0
 
     def visit(self, node: onnx.NodeProto) -> None:
@@ -92,8 +92,8 @@ class Prover:
             raise _RefusalError(f"shape {result.dims}: wanted at most {MAX_RANK} dimensions, none empty")
         for dimension in result.dims:
             size *= 1 if dimension is None else dimension
-        self._elements += size
-        if self._elements > MAX_ELEMENTS:
+        self.elements += size
+        if self.elements > MAX_ELEMENTS:
             raise _RefusalError(f"more than {MAX_ELEMENTS} intermediate elements a round")
         if result.dtype == DOUBLE:
             self.exact(result.magnitude)
@@ -218,16 +218,16 @@ def _matmul(prover: Prover, a: list[Range], attributes: dict[str, int], names: t
     if matrix is None:
         raise _RefusalError("the right factor must be constant")
     _need(matrix.ndim == 2 and len(left.dims) >= 2 and left.dims[-1] == matrix.shape[0], "shapes do not multiply")
+    rows = 1
+    for dimension in left.dims[:-1]:
+        rows *= 1 if dimension is None else dimension
+    prover.work(rows * matrix.size)
     exact = matrix.astype(np.int64).astype(object)
     positive = np.maximum(exact, 0).sum(axis=0)
     negative = np.minimum(exact, 0).sum(axis=0)
     low = int((positive * left.low + negative * left.high).min())
     high = int((positive * left.high + negative * left.low).max())
     terms = int((positive - negative).max()) * left.magnitude
-    rows = 1
-    for dimension in left.dims[:-1]:
-        rows *= 1 if dimension is None else dimension
-    prover.work(rows * matrix.size)
     if dtype == DOUBLE:
         prover.exact(terms)  # every partial sum in every order is then exact
     else:

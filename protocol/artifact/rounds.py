@@ -36,6 +36,8 @@ def check_input(header: Header, item: RoundInput) -> None:
         raise ValueError(f"participation must be {header.bidders} values of 0 or 1")
     if len(item.context) != len(header.context):
         raise ValueError(f"context must be {header.context}, got {len(item.context)} values")
+    if any(type(value) is not int or not 0 <= value <= header.bid_max for value in item.context):
+        raise ValueError(f"context {item.context}: wanted {header.context} within 0 to {header.bid_max}")
     for value in (*(bid for row in item.bids for bid in row), *item.context):
         if type(value) is not int or abs(value) > MAX_INTEGER:
             raise ValueError(f"{value!r} is no integer within +-(2^53 - 1)")

@@ -26,7 +26,8 @@ from protocol.artifact.worker import FRAME, MAX_FRAME, Reply, Request, Summary
 from protocol.errors import ArtifactRefusedError, LimitError
 
 WALL_SECONDS: Final = 60.0  # for one request; the child's own limit is on processor time
-BATCH: Final = 256  # rounds a request, so that each stays well inside the child's limits
+BATCH: Final = 256  # rounds a request at most; fewer of a large artifact, so that each stays inside the child's limits
+BATCH_ELEMENTS: Final = 1 << 22
 
 
 class Sandbox:
@@ -72,11 +73,11 @@ class Sandbox:
 
     def run(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
         """Run rounds in the runtime; outputs passed the checks of spec 3.14."""
-        return self._in_batches("run", rounds, BATCH)
+        return self._in_batches("run", rounds, max(1, min(BATCH, BATCH_ELEMENTS // max(self.summary.elements, 1))))
 
     def judge(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
         """Evaluate rounds in the pure-Python judge (spec 7.6)."""
-        return self._in_batches("judge", rounds, 4)
+        return self._in_batches("judge", rounds, 1)
 
     def _in_batches(self, job: str, rounds: Sequence[RoundInput], size: int) -> list[RoundOutput]:
         for item in rounds:

@@ -68,6 +68,7 @@ class CheckedArtifact:
         graph_digest: Recomputed from the graph.
         false_claims: What its metadata states and recomputation refutes; such a file is inspected, never run.
         max_bits: Bits of the greatest float64 magnitude that the interval proof admits.
+        elements: Elements of all intermediates of one round, which decide how many rounds are run together.
         model: The parsed model.
         initializers: Its constants by name.
     """
@@ -81,6 +82,7 @@ class CheckedArtifact:
     graph_digest: str
     false_claims: tuple[str, ...]
     max_bits: int
+    elements: int
     model: onnx.ModelProto
     initializers: dict[str, npt.NDArray[np.generic]]
 
@@ -105,7 +107,7 @@ def check(data: bytes) -> CheckedArtifact:
     if len(initializers) != len(model.graph.initializer):
         raise ArtifactRefusedError("an initializer name is used twice")
     parameters = kind.read(header, initializers)
-    largest = _prove(model, header, initializers)
+    prover = _prove(model, header, initializers)
     digests = {KEY_MECHANISM: mechanism_digest(header, parameters), KEY_GRAPH: graph_digest(model)}
     false_claims = tuple(
         f"metadata states {key} {metadata[key][:16]}..., recomputed {digest[:16]}..."
@@ -121,7 +123,8 @@ def check(data: bytes) -> CheckedArtifact:
         mechanism_digest=digests[KEY_MECHANISM],
         graph_digest=digests[KEY_GRAPH],
         false_claims=false_claims,
-        max_bits=max(largest - 1, 0).bit_length(),
+        max_bits=max(prover.largest - 1, 0).bit_length(),
+        elements=prover.elements,
         model=model,
         initializers=initializers,
     )
@@ -212,7 +215,7 @@ def _read_tensor(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
     return array
 
 
-def _prove(model: onnx.ModelProto, header: Header, initializers: dict[str, npt.NDArray[np.generic]]) -> int:
+def _prove(model: onnx.ModelProto, header: Header, initializers: dict[str, npt.NDArray[np.generic]]) -> Prover:
     graph = model.graph
     wanted_inputs = {BIDS: (header.bidders, header.items), PARTICIPATION: (header.bidders,)}
     if header.context:
@@ -243,7 +246,7 @@ def _prove(model: onnx.ModelProto, header: Header, initializers: dict[str, npt.N
         result = prover.ranges.get(name)
         if result is None or result.dtype != INT64 or result.dims != (None, *shape):
             raise ArtifactRefusedError(f"output {name} is not computed as int64 of shape (batch, {shape})")
-    return prover.largest
+    return prover
 
 
 def _check_node(node: onnx.NodeProto, prover: Prover, node_names: set[str]) -> None:

@@ -15,6 +15,7 @@ from protocol.errors import MalformedError
 
 MEMORY_BYTES: Final = 2 * 1024**3
 CPU_SECONDS: Final = 5  # for each request
+JUDGE_SECONDS: Final = 30  # plain Python integers take longer
 FRAME: Final = struct.Struct(">I")
 MAX_FRAME: Final = 256 * 1024 * 1024
 CLONE_NEWNET: Final = 0x40000000
@@ -41,6 +42,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         theorem: What it rests on; empty if the class has none.
         problems: Why it does not hold.
         max_bits: Bits of the greatest float64 magnitude of the interval proof.
+        elements: Elements of all intermediates of one round.
         size: Bytes of the file.
         nodes: Nodes of the graph.
     """
@@ -54,6 +56,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     theorem: str
     problems: list[str]
     max_bits: int
+    elements: int
     size: int
     nodes: int
 
@@ -92,9 +95,9 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _allow_cpu() -> None:
+def _allow_cpu(allowance: int = CPU_SECONDS) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
+    seconds = int(used.ru_utime + used.ru_stime) + 1 + allowance
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
@@ -115,6 +118,8 @@ def main() -> None:
             return
         _allow_cpu()
         request = msgspec.msgpack.decode(frame, type=Request)
+        if request.job == "judge":
+            _allow_cpu(JUDGE_SECONDS)
         try:
             if request.job == "load":
                 artifact = check(request.data)
@@ -132,6 +137,7 @@ def main() -> None:
                         theorem=certificate.theorem or "",
                         problems=list(certificate.problems),
                         max_bits=artifact.max_bits,
+                        elements=artifact.elements,
                         size=len(artifact.data),
                         nodes=len(artifact.model.graph.node),
                     )

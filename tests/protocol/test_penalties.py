@@ -114,6 +114,9 @@ def test_setup_refuses_stakes_that_do_not_deter(second_price: CheckedArtifact) -
     poor = msgspec.structs.replace(manifest, money=msgspec.structs.replace(money, penalty=money.penalty - 1))
     with pytest.raises(VerificationError, match=r"at least \d+ is needed \(spec 9.3\)"):
         check_manifest_stakes(poor)
+    free = msgspec.structs.replace(manifest, money=msgspec.structs.replace(money, opening_forfeit=0))
+    with pytest.raises(VerificationError, match="a bidder forfeits 0"):
+        check_manifest_stakes(free)
     small = msgspec.structs.replace(manifest, money=msgspec.structs.replace(money, gain_bound=money.gain_bound - 1))
     with pytest.raises(VerificationError, match="the support allows"):
         check_manifest_stakes(small)

@@ -212,6 +212,15 @@ def test_silence_is_void_and_forfeits_once(second_price: CheckedArtifact) -> Non
     assert {a.account: a.amount for a in settlement.amounts} == {seat_1: -forfeit, "pool": forfeit}
 
 
+def test_a_deposit_covers_every_open_commitment(second_price: CheckedArtifact) -> None:  # A20
+    table = Table(second_price, rounds=3)
+    for index in range(3):
+        table.play(index, BIDS, silent=[1])
+    assert table.out == {1}
+    assert [table.bidders[1].party in table.session.round(index).bids for index in range(3)] == [True, False, False]
+    assert table.end() == []
+
+
 def test_a_late_opening_never_counts(second_price: CheckedArtifact) -> None:  # A21
     table = Table(second_price, rounds=1)
     table.bid(0, BIDS)

@@ -15,6 +15,8 @@ from protocol.artifact.classes.base import MechanismClass
 from protocol.artifact.graph import ALLOCATION, BIDS, CHOICE, PAYMENT, Builder
 from protocol.artifact.header import Header, Parameters
 
+MAX_BIDDERS = 300  # keeps the graph below the 2,000 nodes of hardening 2.8
+
 
 def _schema(header: Header) -> dict[str, tuple[int, ...]]:
     return {"menu": (-1, header.bidders, header.items), "boosts": (-1,), "weights": (header.bidders,)}
@@ -57,6 +59,8 @@ def _check(header: Header, parameters: Parameters) -> list[str]:
         problems.append(f"ties {header.ties!r} and rounding {header.rounding!r}, wanted lowest_index and floor")
     if len(boosts) != len(menu) or not len(menu):
         problems.append(f"{len(boosts)} boosts for {len(menu)} menu entries")
+    if header.bidders > MAX_BIDDERS:
+        problems.append(f"{header.bidders} bidders, at most {MAX_BIDDERS}: the graph has six nodes for each")
     if (weights < 1).any():
         problems.append(f"weights must be at least 1, got {weights.tolist()}")
     if menu.size and menu.min() < 0:
