@@ -214,7 +214,9 @@ def _check_memory(trust: Trust | None, size: int, root_at: Callable[[int], str |
     if size < head.size:
         raise InconclusiveError(f"stale: the log ends at {size}, the verifier has seen {head.size} (spec 4.13)")
     root = root_at(head.size)
-    if root is not None and root != head.root:
+    if root is None:
+        raise InconclusiveError(f"nothing at hand shows that the log extends the head of size {head.size} (spec 4.13)")
+    if root != head.root:
         raise RootMismatchError(bytes.fromhex(root), hash_from_hex(head.root, "trust root"))
 
 
