@@ -165,7 +165,6 @@ class Auctioneer:
             problem = "; ".join(finding.text for finding in session.findings[before:])
             del session.findings[before:]
             session.counts["without effect"] = without
-            session.next_index = index
             raise RefusedError(f"{name} has no effect and is not logged: {problem or 'late, repeated or void'}")
 
     # --- bidders' statements -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from protocol.verify import (
     CHECKPOINTS,
     ENTRIES,
     MANIFEST_FILE,
-    MAX_ARTIFACT,
+    MAX_FILE,
     POLICY_FILE,
     PROOFS,
     Loaded,
@@ -53,7 +53,7 @@ def write_bundle(public: Path, loaded: Loaded, epoch: int, folder: Path) -> int:
         raise InconclusiveError(f"the log holds no verdict on epoch {epoch}")
     folder.mkdir(parents=True)
     tree = Tree(leaf_hash(entry) for _, entry in loaded.entries)
-    head = Note.decode(read_file(public / CHECKPOINT, MAX_ARTIFACT))
+    head = Note.decode(read_file(public / CHECKPOINT, MAX_FILE))
     indices = [*range(setup_end), *range(first, last + 1)]
     for index in indices:
         write_file(folder / ENTRIES / f"{index}.json", loaded.entries[index][1], durable=False)
@@ -62,8 +62,8 @@ def write_bundle(public: Path, loaded: Loaded, epoch: int, folder: Path) -> int:
     sizes = {c.size for c, _ in loaded.checkpoints if c.size <= setup_end or first < c.size} | {tree.size}
     for size in sorted(sizes):
         source = public / CHECKPOINTS / str(size)
-        data = head.encode() if size == tree.size else read_file(source, MAX_ARTIFACT)
+        data = head.encode() if size == tree.size else read_file(source, MAX_FILE)
         write_file(folder / CHECKPOINTS / str(size), data, durable=False)
     for name in (MANIFEST_FILE, POLICY_FILE, ARTIFACT_FILE):
-        write_file(folder / name, read_file(public / name, MAX_ARTIFACT), durable=True)
+        write_file(folder / name, read_file(public / name, MAX_FILE), durable=True)
     return len(indices)

@@ -14,7 +14,8 @@ MAX_ITEMS: Final = 512
 MAX_SEATS: Final = 65_536
 SEEDED_LABEL: Final = "seeded: no secrecy"
 
-DRAWS: Final = ("per_item", "joint", "recorded")
+PRESETS: Final = ("prompt", "published", "record")
+DRAWS: Final = ("per_item", "joint")
 CHARGES: Final = ("expected", "realised")
 SUPPORT_RULES: Final = ("void", "clamp")
 MODES: Final = ("fixed", "independent")
@@ -147,7 +148,9 @@ class Manifest(Message, frozen=True):
             ("format", self.format, (FORMAT,)),
             ("profile", self.profile, ("P1",)),
             ("valuation", self.valuation, ("additive",)),
-            ("draw", self.draw, DRAWS),
+            ("preset", self.preset, PRESETS),
+            # winners that are claimed, not drawn, belong to replays alone, where no penalty is promised either
+            ("draw", self.draw, ("recorded",) if self.preset == "record" else DRAWS),
             ("charge", self.charge, CHARGES),
             ("support_rule", self.support_rule, SUPPORT_RULES),
             ("audit.mode", self.audit.mode, MODES),

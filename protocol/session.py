@@ -112,6 +112,7 @@ class BidderState:
     last_bid: str = NO_BID
     last_seq: int = -1
     forfeited: int = 0
+    unopened: int = 0  # commitments void for want of an opening, not settled yet
     index: int = 0  # of the registration
 
 
@@ -141,7 +142,6 @@ class Session:
         self.epochs: dict[int, EpochState] = {}
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter(manifest=1)
-        self.next_index = 1
         self.halted_epoch: int | None = None
         self.registration_closed = False
         self.unproven: list[str] = []  # what no checkpoint at hand shows; it makes a verdict inconclusive
@@ -153,6 +153,7 @@ class Session:
         self._auctioneer_audit = self._chain(self.auctioneer.party, self.manifest.audit_head)
         self._seal_keys = {0: bytes.fromhex(self.manifest.seal_key)}
         self._cosigned: list[Cosigned] = []  # by time, sizes rising with it
+        self._roots: dict[int, str] = {}  # of the same, by size
         self._handlers: dict[type[Message], Callable[[m.Statement, Any], bool]] = {
             m.Registration: self._on_registration,
             m.RegistrationClose: self._on_registration_close,
@@ -192,7 +193,7 @@ class Session:
         """Return the last checkpoint whose quorum stood at or before the deadline (spec 3.8); None if there is none."""
         if deadline is None:
             return self._cosigned[-1] if self._cosigned else None
-        position = bisect_right(self._cosigned, deadline, key=lambda item: item.time)
+        position = self._first_after(deadline)
         return self._cosigned[position - 1] if position else None
 
     def passed(self, deadline: int) -> bool:
@@ -310,6 +311,7 @@ class Session:
                 self._fault("4.13", f"two checkpoints of size {after.size} have different roots", "log")
             else:
                 self._cosigned.append(after)
+                self._roots[after.size] = after.root
 
     def apply(self, index: int, entry: bytes) -> bool:
         """Take the next entry of the log; a bundle may leave out ranges that it does not judge.
@@ -317,7 +319,6 @@ class Session:
         Returns:
             True if the entry counts; False if a rule makes it void of effect. It may leave findings in either case.
         """
-        self.next_index = index + 1
         self._index = index
         try:
             statement = m.Statement.decode(entry)
@@ -410,23 +411,24 @@ class Session:
         where one at hand proves it; what none shows either way is noted in `unproven` and convicts nobody (spec
         8.4).
         """
-        return any(item.time > deadline and item.size <= index for item in self._cosigned)
+        position = self._first_after(deadline)  # sizes rise with time: the first after a deadline is the smallest
+        return position < len(self._cosigned) and self._cosigned[position].size <= index
+
+    def _first_after(self, deadline: int) -> int:
+        return bisect_right(self._cosigned, deadline, key=lambda item: item.time)
 
     def _check_fixed(self, rule: str, size: int, root: str, deadline: int, what: str) -> None:
         """Check that (size, root) is the last checkpoint cosigned by a deadline, as far as those at hand show."""
-        shown = False
-        for item in self._cosigned:
-            if item.size == size and item.root != root:
-                self._fault(rule, f"{what} states another root than the checkpoint of size {size}")
-                return
-            if item.size > size and item.time <= deadline:
-                self._fault(rule, f"{what} is at size {size}, one of size {item.size} was cosigned in time")
-                return
-            if item.size < size and item.time > deadline:
-                self._fault(rule, f"{what} is at size {size}, the log had only {item.size} after the deadline")
-                return
-            shown = shown or (item.size == size and item.time <= deadline)
-        if not shown:
+        position = self._first_after(deadline)
+        last = self._cosigned[position - 1] if position else None
+        after = self._cosigned[position] if position < len(self._cosigned) else None
+        if self._roots.get(size, root) != root:
+            self._fault(rule, f"{what} states another root than the checkpoint of size {size}")
+        elif last is not None and last.size > size:
+            self._fault(rule, f"{what} is at size {size}, one of size {last.size} was cosigned in time")
+        elif after is not None and after.size < size:
+            self._fault(rule, f"{what} is at size {size}, the log had only {after.size} after the deadline")
+        elif last is None or last.size != size:
             self.unproven.append(f"the cosigned checkpoint of size {size} that {what} names is not at hand")
 
     def _on_registration(self, statement: m.Statement, body: m.Registration) -> bool:
@@ -511,15 +513,8 @@ class Session:
         if body.bidder in state.bids or state.close is not None:
             return False
         known = self.first_epoch == 0 or bidder.last_seq >= 0  # a bundle does not hold the bids of earlier epochs
-        # each open commitment is covered by what is left of the deposit (spec 9.9)
-        forfeit = self.manifest.money.opening_forfeit
-        rounds = self.manifest.rounds_of(self.manifest.epoch_of(body.round))
-        open_bids = sum(
-            body.bidder in self.rounds[index].bids and body.bidder not in self.rounds[index].openings
-            for index in rounds
-            if index in self.rounds
-        )
-        if bidder.deposit - bidder.forfeited < forfeit * (open_bids + 1):
+        # what is left of the deposit covers each unopened commitment (spec 9.9); earlier rounds are decided by now
+        if bidder.deposit - bidder.forfeited < self.manifest.money.opening_forfeit * (bidder.unopened + 1):
             return False
         if body.seq <= bidder.last_seq or (known and body.prev != bidder.last_bid):
             return False
@@ -574,6 +569,7 @@ class Session:
         if body.bidder not in self.committed(body.round):
             return self._fault("3.10", "void of a bid that is not in the close")
         state.voids[body.bidder] = body.reason
+        self.bidders[body.bidder].unopened += body.reason == m.NO_OPENING
         return True
 
     def _on_outcome(self, statement: m.Statement, body: m.Outcome) -> bool:
@@ -730,6 +726,8 @@ class Session:
         wanted = epoch_amounts(self.auctioneer.party, self.manifest.money.penalty if halt else 0, forfeits)
         for party, amount in forfeits.items():
             self.bidders[party].forfeited += amount
+        for bidder in self.bidders.values():
+            bidder.unopened = 0
         if [(item.account, item.amount) for item in body.amounts] != list(wanted.items()):
             self._fault("9.14", "settlement moves other amounts than the rules give", "arbiter")
         return True

@@ -17,6 +17,7 @@ import msgspec
 
 from protocol import messages as m
 from protocol.artifact import Sandbox
+from protocol.artifact.header import MAX_BYTES
 from protocol.encoding import Message, canonical, decode, hash_from_hex
 from protocol.errors import (
     BindingError,
@@ -36,7 +37,6 @@ from protocol.penalties import check_manifest_stakes
 from protocol.session import Cosigned, Finding, Session
 from protocol.storage.files import read_file
 
-MAX_ARTIFACT: Final = 16 * 1024 * 1024
 MAX_FILE: Final = 16 * 1024 * 1024  # spec 12, of a bundle
 MAX_FILES: Final = 100_000
 MANIFEST_FILE: Final = "manifest.json"
@@ -178,7 +178,7 @@ def _read_setup(folder: Path, trust: Trust | None, first: bytes) -> tuple[Sessio
         ):
             if got != wanted:
                 raise BindingError(f"the {what} is {got}, the trust file pins {wanted} (spec 8.3)")
-    return session, policy, _read(folder, ARTIFACT_FILE, MAX_ARTIFACT)
+    return session, policy, _read(folder, ARTIFACT_FILE, MAX_BYTES)
 
 
 def _read_checkpoints(
@@ -278,9 +278,7 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
     verdict.labels = [*manifest.labels, *_labels(session)]
     verdict.trusted = trust is not None
     verdict.session = session
-    session.add_cosigned(
-        sorted({Cosigned(c.size, c.root.hex(), time) for c, time in checkpoints}, key=lambda c: c.size)
-    )
+    _add_cosigned(session, checkpoints)
     for index, entry in entries[1:]:
         session.apply(index, entry)
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
@@ -290,7 +288,6 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
     except VerificationError as error:
         findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
     overdue, waiting = session.overdue(only=epoch)
-    waiting = [*session.unproven, *waiting]
     drawn = [
         index
         for number in (range(manifest.epochs) if epoch is None else [epoch])
@@ -307,6 +304,7 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
     complaints = check_complaints(session, range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch))
     findings = [*findings, *overdue, *rechecked, *complaints, *check_verdicts(session, rechecked)]
     verdict.findings = sorted(findings, key=lambda finding: (finding.round, finding.rule))
+    waiting = [*session.unproven, *waiting]
     last = max((time for _, time in checkpoints), default=0)
     if verdict.findings:
         verdict.verdict = "deviation"
@@ -331,11 +329,13 @@ def _add_cosigned(session: Session, checkpoints: list[tuple[Checkpoint, int]]) -
 
 def _labels(session: Session) -> list[str]:
     manifest = session.manifest
+    record = manifest.preset == "record"
     return [
         f"opening profile {manifest.profile}",
         "randomness: contributions only" if manifest.beacon == "none" else f"randomness: beacon {manifest.beacon}",
         "mailboxes: none, so a refused receipt cannot be proved",
         f"disclosure: {manifest.disclosure}",
+        *(["preset record: no penalty deters, winners of lotteries are not drawn again"] if record else []),
     ]
 
 

@@ -73,11 +73,6 @@ class AffineMaximizer:
         payment = (others.amax(1) - others[torch.arange(len(chosen)), chosen]) / self.weights
         return Outcome(allocation=self.menu[chosen], payment=payment)
 
-    def choose(self, valuations: Float[Tensor, "batch bidders items"]) -> Tensor:
-        """Return the index of the chosen menu entry of each profile."""
-        weighted = torch.einsum("n,bni,kni->bk", self.weights, valuations, self.menu)
-        return (weighted + self.boosts).argmax(-1)
-
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
