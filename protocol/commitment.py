@@ -115,9 +115,15 @@ def seal_info(session: str, round_index: int, sender: str, recipient: str, com: 
 
 
 def seal_opening(opening: Opening, recipient: bytes, info: bytes) -> bytes:
-    """Seal an opening; the encapsulation's key is derived from the nonce, so anyone who holds the opening can
-    recompute the bytes and see who lied in a dispute (spec 3.11).
-    """  # noqa: D205 - the reason belongs to the sentence
+    """Seal an opening to an X25519 public key.
+
+    The encapsulation's key is derived from the nonce, so anyone who holds the opening can recompute the bytes and see
+    who lied in a dispute (spec 3.11).
+
+    Raises:
+        LimitError: If the opening is larger than spec 12 allows.
+        SignatureError: If nothing can be sealed to the recipient's key.
+    """
     data = opening.encode()
     if len(data) > MAX_OPENING:
         raise LimitError("opening in bytes", len(data), MAX_OPENING)

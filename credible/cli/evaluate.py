@@ -59,17 +59,16 @@ def evaluate(
             raise UsageError("the artifact's grid is not the setting's: their units would differ")
         bids = grid.to_grid(values.sample(samples, step_generator(seed, 0, 0)).numpy())
         result = evaluate_exact(engine, bids, unit=Fraction(grid.unit), certified=certified, seed=seed)
-    baselines = {}
     reserves = best_reserves(valuation_model(chosen).sample(20_000, step_generator(seed, 5, 0)))
-    for name, rival in (
-        ("vcg", vcg(chosen.bidders, chosen.items)),
-        ("item_wise_myerson", SecondPrice(chosen.bidders, reserves)),
-    ):
-        rated = measure(rival, values, samples=samples, seed=seed, searched=2, draws=0)
-        baselines[name] = {"revenue": rated.revenue, "revenue_se": rated.revenue_se}
-    ceiling = measure(
-        vcg(chosen.bidders, chosen.items), values, samples=samples, seed=seed, searched=2, draws=0
-    ).welfare
+    rivals = {
+        name: measure(rival, values, samples=samples, seed=seed, searched=2, draws=0)
+        for name, rival in (
+            ("vcg", vcg(chosen.bidders, chosen.items)),
+            ("item_wise_myerson", SecondPrice(chosen.bidders, reserves)),
+        )
+    }
+    baselines = {name: {"revenue": r.revenue, "revenue_se": r.revenue_se} for name, r in rivals.items()}
+    ceiling = rivals["vcg"].welfare  # VCG is efficient: its welfare is the full surplus
     if result.revenue > ceiling + 5 * result.revenue_se:
         err.print(f"revenue {result.revenue:.5f} is above the full surplus {ceiling:.5f}: the evaluation is wrong")
     table = Table("measure", "value", title=f"{source}, values of {chosen.name}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from credible.records.tsuchiura import RecordedAuction
+from credible.records.tsuchiura import RecordedAuction, RecordedBid
 from credible.simulation.scenario import RoundPlan
 from protocol.artifact import RoundInput, RoundOutput
 from protocol.auctioneer import Auctioneer
@@ -144,11 +144,8 @@ def explain(replay: Replay, findings: Sequence[Finding]) -> tuple[list[ReplayExc
     return exceptions, dict(classes)
 
 
-def _why(auction: RecordedAuction, passed_over: Sequence[object]) -> tuple[str, str]:
-    """Say what in the record goes with an unexplained outcome; the audit decided that it is one."""
-    from credible.records.tsuchiura import RecordedBid
-
-    bids = [bid for bid in passed_over if isinstance(bid, RecordedBid)]
+def _why(auction: RecordedAuction, bids: Sequence[RecordedBid]) -> tuple[str, str]:
+    """Say what in the record goes with an unexplained outcome; `bids` are the lowest admissible ones passed over."""
     winners = [bid for bid in auction.bids if bid.won]
     shown = ", ".join(f"firm {bid.firm} at {bid.price:,}" for bid in bids if bid.price is not None)
     if not winners:

@@ -61,6 +61,7 @@ class Summary:
         revenue: Charges of all rounds, fine units.
         tier1: What bidders found without any audit.
         seconds: Time spent playing in this run.
+        played_now: Rounds played in this run, without those of a resumed one.
     """
 
     rounds: int = 0
@@ -84,6 +85,7 @@ class Market:
         rules: What the initiator chose.
         scenario: Who plays.
         secrets: Root secret; on resume it must be the vault's.
+        config: What identifies the command that made the folder; compared on resume.
         resume: Whether to go on with an existing folder.
 
     Raises:

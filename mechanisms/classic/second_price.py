@@ -77,13 +77,14 @@ def myerson_uniform_revenue(bidders: int) -> Fraction:
 
 
 def best_reserves(valuations: Float[Tensor, "batch bidders items"], candidates: int = 400) -> Float[Tensor, " items"]:
-    """Return each item's reserve of greatest second-price revenue on a sample: item-wise Myerson for i.i.d. regular
-    values, and the best separate second-price auction otherwise.
+    """Return each item's reserve of greatest second-price revenue on a sample, in units of value, shape (items,).
+
+    For i.i.d. regular values this is item-wise Myerson (1981), else the best separate second-price auction.
 
     Args:
         valuations: Sample of profiles.
         candidates: Quantiles of the positive values to try, zero besides.
-    """  # noqa: D205 - one sentence
+    """
     batch, bidders, items = valuations.shape
     reserves = torch.zeros(items, dtype=valuations.dtype)
     for item in range(items):

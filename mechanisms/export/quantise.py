@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from protocol.artifact.build import menu_affine
 from protocol.artifact.static import CheckedArtifact
 
@@ -47,8 +48,8 @@ def quantise_affine(
 
 
 def _without_repeats(
-    menu: np.typing.NDArray[np.int64], boosts: np.typing.NDArray[np.int64]
-) -> tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]:
+    menu: npt.NDArray[np.int64], boosts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Keep, of entries with equal shares, the first of greatest boost: the others can never be chosen."""
     best: dict[bytes, int] = {}
     for index in range(len(menu)):

@@ -39,7 +39,7 @@ class LotteryAMA:
         count = (bidders + 1) ** items
         if entries == 0 and count > MAX_ENUMERATED:
             raise ValueError(f"{count} deterministic allocations, at most {MAX_ENUMERATED}: give a menu size")
-        if entries == 0 or (entries >= count > 0 and count <= MAX_ENUMERATED):
+        if count <= MAX_ENUMERATED and (entries == 0 or entries >= count):
             owners = torch.tensor(list(product(range(bidders + 1), repeat=items)))  # owner `bidders` is nobody
             logits = torch.zeros(len(owners), bidders + 1, items)
             logits.scatter_(1, owners[:, None, :], start)

@@ -386,6 +386,24 @@ def test_auditors_cannot_put_junk_or_early_verdicts_into_the_log(second_price: C
     assert table.end() == []
 
 
+def test_a_verdict_on_silence_that_nothing_at_hand_shows_accuses_nobody(second_price: CheckedArtifact) -> None:
+    table = Table(second_price, rounds=1)
+    table.play(0, BIDS)
+    original = table.auditor.verdict
+
+    def seen(epoch: int) -> tuple[bytes, list[Any]]:
+        body = m.Statement.decode(original(epoch)[0]).body
+        found = [m.FindingBody(rule="7.4", round=0, text="seen under a checkpoint that others lack")]
+        claim = msgspec.structs.replace(body, result="deviation", findings=found, findings_count=1)
+        return m.sign_statement(claim, table.secrets.auditor()), []
+
+    table.auditor.verdict = seen  # type: ignore[method-assign]
+    table.end()
+    again = table.read_again()
+    assert check_verdicts(again, []) == []
+    assert any("rests on rule 7.4" in text for text in again.unproven)
+
+
 def statement_of(table: Table, data: bytes, **changes: Any) -> bytes:
     body = m.Statement.decode(data).body
     return m.sign_statement(msgspec.structs.replace(body, **changes), table.bidders[0]._sign)
@@ -645,7 +663,8 @@ def test_the_manifest_is_checked_field_by_field(second_price: CheckedArtifact) -
     manifest = table.manifest
     cases: list[dict[str, Any]] = [
         {"format": "x"}, {"profile": "P0"}, {"share_bits": 33}, {"rounds": 0}, {"epoch_rounds": 2}, {"items": []},
-        {"draw": "bvn"}, {"charge": "none"}, {"auditors": []}, {"support_rule": "ignore"}, {"period": 0},
+        {"draw": "bvn"}, {"draw": "recorded"}, {"preset": "record"},
+        {"preset": "mine"}, {"charge": "none"}, {"auditors": []}, {"support_rule": "ignore"}, {"period": 0},
         {"money": msgspec.structs.replace(manifest.money, deposit=manifest.money.penalty - 1)},  # A38
         {"grid": msgspec.structs.replace(manifest.grid, minimum=5, maximum=4)},
         {"audit": msgspec.structs.replace(manifest.audit, k=2)},
@@ -664,3 +683,6 @@ def test_the_manifest_is_checked_field_by_field(second_price: CheckedArtifact) -
     assert check_artifact(table.session, header) == []
     smaller = msgspec.structs.replace(header, bidders=2, bid_max=999, share_bits=7)
     assert len(check_artifact(table.session, smaller)) == 3
+    other_unit = msgspec.structs.replace(header, unit="1000000 JPY")
+    (finding,) = check_artifact(table.session, other_unit)
+    assert "unit" in finding.text

@@ -312,9 +312,3 @@ def test_sessions_of_one_seed_have_the_same_bytes(second_price: CheckedArtifact,
     assert names
     for path in names:
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes(), path
-
-
-def test_a_drawn_round_convicts_in_a_fixed_draw_too(second_price: CheckedArtifact) -> None:
-    table = Table(second_price, rounds=1)
-    table.play(0, {0: [1, 1]})
-    assert table.end() == []
