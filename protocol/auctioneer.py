@@ -22,7 +22,8 @@ from protocol.manifest import Manifest
 from protocol.outcomes import build_matrix, hide, round_input, rows_of
 from protocol.randomness.chains import Chain
 from protocol.randomness.lottery import UNSOLD, draw_winners, lottery_seed
-from protocol.session import Cosigned, Session, encode_mask
+from protocol.session import Session
+from protocol.state import Cosigned, encode_mask
 
 
 class Runner(Protocol):

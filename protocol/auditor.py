@@ -9,7 +9,8 @@ from protocol.errors import InconclusiveError
 from protocol.evidence import bundle_hash, epoch_findings, recheck
 from protocol.keys import SigningKey
 from protocol.penalties import epoch_amounts
-from protocol.session import DEVIATION, HOLDS, Finding, Session
+from protocol.session import Session
+from protocol.state import DEVIATION, HOLDS, Finding
 
 MAX_FINDINGS = 60  # listed in a verdict; the count is of all
 

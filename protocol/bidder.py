@@ -15,7 +15,8 @@ from protocol.keys import SigningKey, derive, derive_seal_key, unseal
 from protocol.outcomes import hide
 from protocol.randomness.chains import Chain
 from protocol.randomness.lottery import charge_of
-from protocol.session import NO_BID, Finding, Session
+from protocol.session import Session
+from protocol.state import NO_BID, Finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from protocol.encoding import bytes_from_hex, hash_of
 from protocol.errors import InconclusiveError, ProtocolError
 from protocol.outcomes import build_matrix, hide, round_input, rows_of
 from protocol.randomness.lottery import UNSOLD, draw_winners, lottery_seed
-from protocol.session import DEVIATION, HOLDS, Finding, Session
+from protocol.session import Session
+from protocol.state import DEVIATION, HOLDS, Finding
 
 _BY_RE_EXECUTION = {"7.5", "3.11", "3.12", "3.15", "3.16"}  # rules that the disclosed round alone decides
 LOTTERY = "lottery"  # class of a recorded winner among tied bids, explained but not re-drawn

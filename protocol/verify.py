@@ -34,7 +34,8 @@ from protocol.log.policy import MAX_POLICY, Policy
 from protocol.log.tiles import CHECKPOINT, ProofFile, expected_tiles, is_tile_path, read_entries, tile_path
 from protocol.manifest import Manifest
 from protocol.penalties import check_manifest_stakes
-from protocol.session import Cosigned, Finding, Session
+from protocol.session import Session
+from protocol.state import Cosigned, Finding
 from protocol.storage.files import read_file
 
 MAX_FILE: Final = 16 * 1024 * 1024  # spec 12, of a bundle

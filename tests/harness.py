@@ -12,7 +12,8 @@ from protocol.auditor import Arbiter, Auditor
 from protocol.bidder import Bidder
 from protocol.encoding import Message
 from protocol.log.note import Note
-from protocol.session import Finding, Session
+from protocol.session import Session
+from protocol.state import Finding
 from protocol.witness import Witness
 
 

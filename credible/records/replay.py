@@ -12,7 +12,7 @@ from credible.simulation.scenario import RoundPlan
 from protocol.artifact import RoundInput, RoundOutput
 from protocol.auctioneer import Auctioneer
 from protocol.randomness.lottery import UNSOLD
-from protocol.session import Finding
+from protocol.state import Finding
 
 if TYPE_CHECKING:
     from protocol.artifact.static import CheckedArtifact

@@ -14,7 +14,7 @@ from credible.money import format_fine
 from protocol.errors import MalformedError
 from protocol.manifest import Manifest
 from protocol.penalties import detection_fixed, detection_independent
-from protocol.session import Finding
+from protocol.state import Finding
 from protocol.verify import Trust, verify_path
 
 

@@ -30,7 +30,7 @@ from protocol.evidence import epoch_findings, recheck
 from protocol.log.note import Checkpoint, Note, cosignature_times
 from protocol.log.tiles import TileDirectory
 from protocol.penalties import ESCROW, AccountBook
-from protocol.session import Cosigned, Finding
+from protocol.state import Cosigned, Finding
 from protocol.storage.files import write_file
 from protocol.storage.vault import Vault
 from protocol.verify import ARTIFACT_FILE, CHECKPOINTS, MANIFEST_FILE, POLICY_FILE, Head, Trust

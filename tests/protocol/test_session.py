@@ -18,7 +18,8 @@ from protocol.errors import MalformedError, SignatureError, VerificationError
 from protocol.evidence import check_artifact, check_verdicts, recheck
 from protocol.manifest import Manifest
 from protocol.outcomes import build_matrix
-from protocol.session import Session, encode_mask
+from protocol.session import Session
+from protocol.state import encode_mask
 from tests.harness import Table, rules_of
 
 BIDS = {0: [500, 0], 1: [300, 700], 2: [50, 40]}

@@ -114,7 +114,8 @@ def test_a_missing_checkpoint_file_convicts_nobody(honest: Path, copy: Path) -> 
 
 
 def test_a_second_later_cosignature_of_a_head_convicts_nobody(second_price: CheckedArtifact) -> None:
-    from protocol.session import Cosigned, Session
+    from protocol.session import Session
+    from protocol.state import Cosigned
 
     table = Table(second_price, rounds=1)
     table.play(0, {0: [1, 1], 1: [2, 2]})

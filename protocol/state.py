@@ -1,0 +1,335 @@
+"""What the log has said of a session: records, and what follows from them without judging anybody (spec 3, 5, 6)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from protocol import messages as m
+from protocol.commitment import BidBody
+from protocol.encoding import Message
+from protocol.keys import VerifierKey
+from protocol.manifest import Manifest
+from protocol.randomness.chains import ChainVerifier
+from protocol.randomness.tickets import audit_seed, draw_fixed, draw_independent
+
+NO_BID: Final = "00" * 32  # `prev` of a bidder's first bid
+HOLDS: Final = "holds"
+DEVIATION: Final = "deviation"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule, with the entries that prove it (spec 8.4).
+
+    Attributes:
+        rule: Number of the rule in docs/spec.md.
+        round: Round, or -1 where none is concerned.
+        party: "auctioneer", "auditor", "arbiter" or "log".
+        text: What was got and what was wanted.
+        entries: Log positions that prove it.
+    """
+
+    rule: str
+    round: int
+    party: str
+    text: str
+    entries: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class BidEntry:
+    """A bidder's commitment of one round, as logged."""
+
+    index: int
+    seq: int
+    com: str
+
+
+@dataclass(slots=True)
+class RoundState:
+    """What the log says of one round; bidders by party id."""
+
+    context: m.Context | None = None
+    presence: dict[str, bool] = field(default_factory=dict)
+    bids: dict[str, BidEntry] = field(default_factory=dict)
+    close: m.Close | None = None
+    close_index: int = -1
+    openings: dict[str, tuple[int, m.OpeningStatement]] = field(default_factory=dict)
+    voids: dict[str, str] = field(default_factory=dict)
+    complaints: dict[str, m.OpenedBid] = field(default_factory=dict)
+    outcome: m.Outcome | None = None
+    outcome_index: int = -1
+    response: m.Response | None = None
+    response_index: int = -1
+
+
+@dataclass(slots=True)
+class EpochState:
+    """What the log says of one epoch."""
+
+    root: m.EpochRoot | None = None
+    links: dict[str, tuple[int, str]] = field(default_factory=dict)
+    closed: m.ContributionClose | None = None
+    challenge: m.Challenge | None = None
+    verdict: m.VerdictStatement | None = None
+    verdict_index: int = -1
+    settlement: m.Settlement | m.Halt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A checkpoint that met the witness quorum, and when."""
+
+    size: int
+    root: str
+    time: int
+
+
+@dataclass(slots=True)
+class BidderState:
+    """A registered bidder."""
+
+    key: VerifierKey
+    seat: int
+    seal_key: bytes
+    deposit: int
+    lottery: ChainVerifier
+    audit: ChainVerifier
+    last_bid: str = NO_BID
+    last_seq: int = -1
+    forfeited: int = 0
+    unopened: int = 0  # commitments void for want of an opening, not settled yet
+    index: int = 0  # of the registration
+
+
+class SessionState:
+    """A session as far as its log goes; `session.Session` feeds it, everybody reads it.
+
+    Args:
+        entry: The first log entry, the manifest statement.
+
+    Raises:
+        MalformedError: If it is no canonical manifest statement.
+        SignatureError: If the auctioneer that it names did not sign it.
+    """
+
+    def __init__(self, entry: bytes) -> None:
+        statement, self.manifest = m.decode_as(entry, Manifest)
+        self.manifest.check_keys()
+        self.auctioneer = VerifierKey.parse(self.manifest.auctioneer)
+        self.log_key = VerifierKey.parse(self.manifest.log)
+        self.arbiter = VerifierKey.parse(self.manifest.arbiter)
+        self.auditors = [VerifierKey.parse(text) for text in self.manifest.auditors]
+        statement.verify(self.auctioneer)
+        self.id = self.manifest.session
+        self.bidders: dict[str, BidderState] = {}
+        self.seats: list[str] = []
+        self.rounds: dict[int, RoundState] = {}
+        self.epochs: dict[int, EpochState] = {}
+        self.findings: list[Finding] = []
+        self.counts: Counter[str] = Counter(manifest=1)
+        self.halted_epoch: int | None = None
+        self.registration_closed = False
+        self.unproven: list[str] = []  # what no checkpoint at hand shows; it makes a verdict inconclusive
+        self.first_epoch = 0  # a bundle judges one epoch and holds little of those before it
+        self._seal_keys = {0: bytes.fromhex(self.manifest.seal_key)}
+        self._cosigned: list[Cosigned] = []  # by time, sizes rising with it
+        self._roots: dict[int, str] = {}  # of the same, by size
+
+    def round(self, index: int) -> RoundState:
+        """Return the state of a round, empty if the log has nothing of it."""
+        return self.rounds.setdefault(index, RoundState())
+
+    def epoch(self, index: int) -> EpochState:
+        """Return the state of an epoch, empty if the log has nothing of it."""
+        return self.epochs.setdefault(index, EpochState())
+
+    def seal_key(self, epoch: int) -> bytes | None:
+        """Return the auctioneer's sealing key of an epoch; None if it is not published yet."""
+        return self._seal_keys.get(epoch)
+
+    def last_cosigned(self, deadline: int | None = None) -> Cosigned | None:
+        """Return the last checkpoint whose quorum stood at or before the deadline (spec 3.8); None if there is none."""
+        if deadline is None:
+            return self._cosigned[-1] if self._cosigned else None
+        position = self._first_after(deadline)
+        return self._cosigned[position - 1] if position else None
+
+    def passed(self, deadline: int) -> bool:
+        """Whether a cosigned checkpoint proves that a deadline has passed."""
+        return bool(self._cosigned) and self._cosigned[-1].time > deadline
+
+    def deadline(self, round_index: int, name: str) -> int:
+        """Return a round's deadline, seconds since 1970."""
+        return self.manifest.round_time(round_index, getattr(self.manifest.offsets, name))
+
+    def epoch_deadline(self, epoch: int, name: str) -> int:
+        """Return an epoch's deadline, seconds since 1970."""
+        return self.manifest.epoch_time(epoch, getattr(self.manifest.offsets, name))
+
+    def due(self, body: Message) -> int:
+        """Return the time by which a bidder's statement must be in the log: its own kind's deadline (spec 3.6)."""
+        if isinstance(body, m.Presence | m.Bid):
+            return self.deadline(body.round, "close")
+        if isinstance(body, m.OpeningStatement):
+            return self.deadline(body.round, "opening")
+        if isinstance(body, m.Complaint):
+            return self.deadline(body.round, "complaint")
+        if isinstance(body, m.Contribution):
+            return self.epoch_deadline(body.epoch, "contribution")
+        return self.manifest.start
+
+    def committed(self, round_index: int) -> dict[str, BidEntry]:
+        """Return the bids of a closed round: valid bid entries below the close's size, in log order (spec 3.8)."""
+        state = self.round(round_index)
+        size = state.close.size if state.close else 0
+        return {party: bid for party, bid in state.bids.items() if bid.index < size}
+
+    def opened(self, round_index: int, size: int) -> dict[str, m.OpeningStatement]:
+        """Return the openings in time: logged below `size`, the opening deadline's checkpoint (spec 3.10)."""
+        state = self.round(round_index)
+        return {party: opening for party, (index, opening) in state.openings.items() if index < size}
+
+    def mask(self, round_index: int, size: int) -> list[int]:
+        """Return the participation mask by seat: present, committed, opened in time, not void (spec 3.13)."""
+        state = self.round(round_index)
+        committed, opened = self.committed(round_index), self.opened(round_index, size)
+        return [
+            int(
+                state.presence.get(party, False) and party in committed and party in opened and party not in state.voids
+            )
+            for party in self.seats
+        ]
+
+    def expected_body(self, round_index: int, party: str) -> BidBody:
+        """Return the body that an opening must have, its bids apart (spec 3.2)."""
+        manifest = self.manifest
+        return BidBody(
+            bidder=party,
+            bids=[0] * len(manifest.items),
+            epoch=manifest.epoch_of(round_index),
+            items=manifest.items_hash,
+            mech=manifest.mech,
+            participation=True,
+            round=round_index,
+            seq=self.round(round_index).bids[party].seq,
+            session=self.id,
+        )
+
+    def contributions(self, epoch: int) -> dict[str, str]:
+        """Return the links that count for an epoch: logged below the size at which contributions closed (spec 5.2)."""
+        state = self.epoch(epoch)
+        size = state.closed.size if state.closed else 0
+        return {party: link for party, (index, link) in state.links.items() if index < size}
+
+    def drawn(self, epoch: int) -> list[int] | None:
+        """Return the rounds drawn for audit in ticket order (spec 5.5, 7.2); None while the seed is not known."""
+        root, contributions = self.epoch(epoch).root, self.contributions(epoch)
+        if root is None or self.auctioneer.party not in contributions:
+            return None
+        seed = audit_seed(self.id, epoch, root.root, contributions)
+        rounds, audit = self.manifest.rounds_of(epoch), self.manifest.audit
+        if audit.mode == "fixed":
+            return draw_fixed(seed, rounds, min(audit.k, len(rounds)))
+        return draw_independent(seed, rounds, audit.q_num, audit.q_den)
+
+    def present(self, epoch: int) -> set[str]:
+        """Return who took part in a round of an epoch."""
+        states = (self.rounds[index] for index in self.manifest.rounds_of(epoch) if index in self.rounds)
+        return {party for state in states for party, here in state.presence.items() if here}
+
+    def forfeits(self, epoch: int) -> dict[str, int]:
+        """Return what bidders forfeit in an epoch: unopened commitments, missing contributions (spec 3.10, 5.6)."""
+        money = self.manifest.money
+        result: Counter[str] = Counter()
+        for index in self.manifest.rounds_of(epoch):
+            state = self.round(index)
+            for party in state.bids:
+                if state.voids.get(party) == m.NO_OPENING:
+                    result[party] += money.opening_forfeit
+        for party in self.present(epoch) - set(self.contributions(epoch)):
+            result[party] += money.contribution_forfeit
+        left = {party: bidder.deposit - bidder.forfeited for party, bidder in self.bidders.items()}
+        return {party: min(amount, left[party]) for party, amount in result.items() if min(amount, left[party])}
+
+    @property
+    def complete(self) -> bool:
+        """Whether the session has run to its end: halted, or its last epoch settled."""
+        last = self.epochs.get(self.manifest.epochs - 1)
+        return self.halted_epoch is not None or (last is not None and last.settlement is not None)
+
+    def _proven_late(self, index: int, deadline: int) -> bool:
+        """Whether a checkpoint stamped after a deadline proves that an entry was not logged by then.
+
+        The checkpoints at hand may be only some of those that exist. An entry is late, or a stated size wrong, only
+        where one at hand proves it; what none shows either way is noted in `unproven` and convicts nobody (spec
+        8.4).
+        """
+        position = self._first_after(deadline)  # sizes rise with time: the first after a deadline is the smallest
+        return position < len(self._cosigned) and self._cosigned[position].size <= index
+
+    def _first_after(self, deadline: int) -> int:
+        return bisect_right(self._cosigned, deadline, key=lambda item: item.time)
+
+    def overdue(self, *, only: int | None = None) -> tuple[list[Finding], list[str]]:
+        """Return what was left out past a cosigned deadline (spec 6.5, 6.6), and what is merely not there yet.
+
+        The second list makes a verdict inconclusive, never a conviction: the log may be cut, or the session may go on.
+
+        Args:
+            only: Look at one epoch, up to its verdict, as a bundle holds it; else at the whole session.
+        """
+        if not self.registration_closed:
+            return [], ["registration is not closed"]
+        findings: list[Finding] = []
+        waiting: list[str] = []
+
+        def missing(rule: str, round_index: int, what: str, deadline: int) -> None:
+            if self.passed(deadline):
+                findings.append(Finding(rule, round_index, "auctioneer", f"{what} is missing past its deadline"))
+            else:
+                waiting.append(f"{what} is not there yet")
+
+        last_epoch = self.manifest.epochs - 1 if self.halted_epoch is None else self.halted_epoch
+        for epoch in range(last_epoch + 1) if only is None else [only]:
+            for index in self.manifest.rounds_of(epoch):
+                state = self.rounds.get(index, RoundState())
+                deadline = self.deadline(index, "outcome")
+                if state.close is None:
+                    missing("6.5", index, f"close of round {index}", deadline)
+                elif state.outcome is None:
+                    missing("6.5", index, f"outcome of round {index}", deadline)
+                elif self._proven_late(state.outcome_index, deadline):
+                    findings.append(Finding("6.5", index, "auctioneer", f"outcome of round {index} came too late"))
+                if waiting:
+                    return findings, waiting
+            drawn = self.drawn(epoch)
+            if self.epoch(epoch).root is None:
+                missing("6.6", -1, f"root of epoch {epoch}", self.epoch_deadline(epoch, "contribution"))
+            elif drawn is None:
+                missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
+                        self.epoch_deadline(epoch, "contribution"))  # fmt: skip
+            if drawn is None:
+                missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
+                        self.epoch_deadline(epoch, "contribution"))  # fmt: skip
+            for index in drawn or ():
+                if self.round(index).response is None:
+                    missing("7.4", index, f"response for drawn round {index}", self.epoch_deadline(epoch, "response"))
+            if self.epoch(epoch).verdict is None:
+                waiting.append(f"verdict on epoch {epoch} is not there yet")
+            elif self.epoch(epoch).settlement is None and only is None:
+                waiting.append(f"settlement of epoch {epoch} is not there yet")
+            if waiting:
+                return findings, waiting
+        return findings, waiting
+
+
+def encode_mask(mask: list[int]) -> str:
+    """Return the participation mask as hex: seat s is bit 7 - s % 8 of byte s // 8 (spec 3.13)."""
+    data = bytearray((len(mask) + 7) // 8)
+    for seat, bit in enumerate(mask):
+        data[seat // 8] |= bit << (7 - seat % 8)
+    return bytes(data).hex()
