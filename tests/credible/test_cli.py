@@ -69,6 +69,15 @@ def test_inspect_statuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], au
     run(capsys, "inspect", tmp_path / "none.onnx", status=3)
 
 
+def test_text_of_a_file_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from protocol.artifact import build
+
+    path = tmp_path / "a.onnx"
+    path.write_bytes(build.single_item_reserve([1], bidders=2, bid_max=9, share_bits=2, unit="[/x][bold]y").data)
+    assert run_command(["inspect", str(path), "--certify"]) == 0
+    assert "[/x][bold]y" in capsys.readouterr().out
+
+
 def test_run_contract(auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bids = tmp_path / "bids.csv"
     bids.write_text("round,seat,item_0,item_1\n0,0,500,10\n0,2,300,20\n5,1,50,0\n", encoding="utf-8")

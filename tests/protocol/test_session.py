@@ -15,7 +15,7 @@ from protocol.artifact import RoundInput, RoundOutput
 from protocol.artifact.static import CheckedArtifact
 from protocol.auctioneer import Auctioneer, RefusedError
 from protocol.errors import MalformedError, SignatureError, VerificationError
-from protocol.evidence import check_artifact, check_verdicts, recheck
+from protocol.evidence import check_artifact, check_complaints, check_verdicts, recheck
 from protocol.manifest import Manifest
 from protocol.outcomes import build_matrix
 from protocol.session import Session
@@ -403,6 +403,52 @@ def test_a_verdict_on_silence_that_nothing_at_hand_shows_accuses_nobody(second_p
     again = table.read_again()
     assert check_verdicts(again, []) == []
     assert any("rests on rule 7.4" in text for text in again.unproven)
+
+
+def test_a_proved_false_void_counts_in_undrawn_rounds_too(second_price: CheckedArtifact) -> None:  # spec 3.11
+    table = Table(second_price, rounds=1)
+    table.bid(0, BIDS)
+    bidder = table.bidders[1]
+    original = table.auctioneer._open
+
+    def lying(round_index: int, party: str, statement: m.OpeningStatement) -> tuple[str, list[int] | None]:
+        return (m.UNREADABLE, None) if party == bidder.party else original(round_index, party, statement)
+
+    table.auctioneer._open = lying  # type: ignore[method-assign]
+    table.open(0, BIDS)
+    table.settle(0)
+    assert check_complaints(table.session, [0]) == []
+    table.auctioneer.receive(bidder.complaint(0), 0)
+    assert rules_of(check_complaints(table.session, [0])) == {"3.11"}
+
+
+def test_a_registration_after_the_closing_checkpoint_is_a_fault(second_price: CheckedArtifact) -> None:  # spec 6.3
+    table = Table(second_price, rounds=1, bidders=2)
+    entries, size = table.auctioneer.log.entries, table.session.bidders[table.bidders[1].party].index
+    session = Session(entries[0])
+    session.add_cosigned(table.session._cosigned)
+    for index, entry in enumerate(entries[1 : size + 1], 1):
+        assert session.apply(index, entry)
+    third = table.bidders[0].__class__(table.secrets.bidder(2, "late"), table.session)
+    assert session.apply(size + 1, third.registration())
+    body = m.Statement.decode(entries[size + 1]).body
+    assert isinstance(body, m.RegistrationClose)
+    seats, root = m.hash_list(session.seats, ordered=True)
+    close = msgspec.structs.replace(body, seats=seats, seats_count=3, seats_root=root)
+    session.apply(size + 2, m.sign_statement(close, table.secrets.auctioneer().signing()))
+    assert rules_of(session.findings) == {"6.3"}
+
+
+@pytest.mark.parametrize("values", [[], [5], [-1, 0], [5, 2000]])
+def test_context_outside_the_grid_is_a_fault(values: list[int]) -> None:
+    from protocol.artifact import build
+
+    artifact = build.first_price(bidders=2, bid_max=1000, share_bits=2, unit="1", procurement=True)
+    table = Table(artifact, rounds=1)
+    with pytest.raises(RefusedError):
+        table.auctioneer.receive(table.bidders[0].presence(0), 0)  # the context comes first
+    table.auctioneer.announce(0, values)
+    assert rules_of(table.session.findings) == {"6.4"}
 
 
 def statement_of(table: Table, data: bytes, **changes: Any) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from protocol.artifact import Sandbox, build, selftest
+from protocol.artifact import RoundInput, Sandbox, build, selftest
 from protocol.artifact.certify import certify
 from protocol.artifact.engine import Engine
 from protocol.artifact.graph import graph_digest
@@ -389,9 +390,32 @@ def test_the_sandbox_refuses_and_survives() -> None:  # spec 2.14
         sandbox._child.kill()
         with pytest.raises(ArtifactRefusedError, match="died"):
             sandbox.run([])
-            from protocol.artifact import RoundInput
-
             sandbox.run([RoundInput(bids=[[1], [2]], participation=[1, 1], context=[])])
+
+
+def test_the_sandbox_tells_a_callers_mistake_from_a_failed_artifact() -> None:
+    good = RoundInput(bids=[[1], [2]], participation=[1, 1], context=[])
+    with Sandbox(small().data) as sandbox:
+        for bad in ({"bids": [[1]]}, {"participation": [1, 2]}, {"context": [3]}):
+            with pytest.raises(ValueError, match="must be|must have"):
+                sandbox.run([msgspec.structs.replace(good, **bad)])
+        assert len(sandbox.run([good] * 3)) == 3  # the child lives on
+        sandbox.close()
+        sandbox.close()
+        with pytest.raises(ArtifactRefusedError, match="has ended"):
+            sandbox.run([good])
+
+
+def test_a_decorated_file_has_no_certificate() -> None:
+    for change in (
+        lambda m: setattr(m.graph, "name", "other"),
+        lambda m: setattr(m, "producer_name", "ORTM"),
+        lambda m: setattr(m.graph.input[0], "doc_string", "words"),
+        lambda m: setattr(m, "model_version", -5),
+    ):
+        certificate = certify(check(mutated(change)))
+        assert not certificate.certified
+        assert "decorates" in certificate.problems[0]
 
 
 def test_the_child_has_no_environment_and_cannot_write() -> None:  # hardening 2.12
