@@ -19,7 +19,7 @@ from credible.simulation.agents import (
     sampled_values,
     uniform_values,
 )
-from credible.simulation.market import Market, Summary, stored_config, trust_path
+from credible.simulation.market import Market, Summary, stored_root, trust_path
 from credible.simulation.setup import Rules, Secrets
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
@@ -113,8 +113,9 @@ def session_secrets(out: Path, seed: int | None, *, resume: bool) -> Secrets:
         raise UsageError(f"{out} does not exist: nothing to resume")
     if not resume and out.exists():
         raise UsageError(f"{out} exists; use --resume to go on, or choose another --out")
-    if resume:
-        return Secrets(stored_config(out)[1])
+    root = stored_root(out) if resume else None
+    if root is not None:
+        return Secrets(root)
     return Secrets.fresh() if seed is None else Secrets.seeded(seed)
 
 

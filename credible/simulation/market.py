@@ -119,7 +119,7 @@ class Market:
             self._records: list[tuple[str, str, bytes]] = []
             self._notes: dict[int, Note] = {}
             self.summary = Summary()
-            self._vault = resources.enter_context(Vault(vault_path(folder), create=not folder.exists()))
+            self._vault = resources.enter_context(Vault(vault_path(folder), create=not_begun(folder)))
             entries = self._vault.entries()
             stored = self._vault.record("config", "run")
             fresh = stored is None
@@ -412,10 +412,22 @@ def trust_path(folder: Path) -> Path:
     return folder.with_name(folder.name + ".trust.json")
 
 
-def stored_config(folder: Path) -> tuple[bytes, bytes]:
-    """Return configuration and root secret of a stored session; raise MalformedError if there is none."""
+def stored_root(folder: Path) -> bytes | None:
+    """Return the root secret of a stored session; None if it was interrupted before anything was stored.
+
+    Raises:
+        FileNotFoundError: If something was published but the vault is missing.
+        MalformedError: If the vault holds entries but not the secret they were made with.
+    """
+    if not_begun(folder):
+        return None
     with Vault(vault_path(folder)) as vault:
-        config, root = vault.record("config", "run"), vault.record("secret", "root")
-    if config is None or root is None:
-        raise MalformedError(f"{folder}: the session was never started")
-    return config, root
+        root = vault.record("secret", "root")
+        if root is None and vault.entries():
+            raise MalformedError(f"{folder}: the vault holds entries but no secret to go on with")
+    return root
+
+
+def not_begun(folder: Path) -> bool:
+    """Return whether a folder, existing or not, has neither a vault nor anything public."""
+    return not vault_path(folder).exists() and not (folder / "public").exists()

@@ -43,7 +43,8 @@ class Vault:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            if create:
+            tables = self._db.execute("SELECT count(*) FROM sqlite_schema").get
+            if create or (tables == 0 and self._db.pragma("user_version") == 0):  # killed before its tables were made
                 self._db.execute(
                     "BEGIN IMMEDIATE;"
                     "CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +15,9 @@ from typing import Any
 import pytest
 
 from credible.cli import run_command
-from credible.simulation.market import trust_path
+from credible.simulation.market import trust_path, vault_path
 from protocol.artifact.static import CheckedArtifact
+from protocol.storage.vault import Vault
 from tests.conftest import ROOT
 
 
@@ -304,10 +304,34 @@ def test_a_killed_simulation_resumes_to_the_same_bytes(auction: Path, tmp_path: 
     if not cut.exists():  # killed before the folder was made
         assert done.returncode == 2
         return
-    if done.returncode == 3 and "no vault" in done.stderr:  # between the folder and the vault: nothing was begun
-        shutil.rmtree(cut)
-        return
     assert done.returncode == 0, done.stderr
+    same_public_files(whole, cut)
+
+
+@pytest.mark.parametrize("stage", ["folder", "file", "tables"])
+def test_a_session_killed_before_its_first_entry_starts_anew(auction: Path, tmp_path: Path, stage: str) -> None:
+    options = ["simulate", str(auction), "--rounds", "3", "--q", "1/2", "--seed", "9", "--json"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run_command([*options, "--out", str(whole)]) == 0
+    vault = vault_path(cut)
+    vault.parent.mkdir(parents=True, mode=0o700)
+    if stage == "file":
+        vault.touch(mode=0o600)
+    if stage == "tables":
+        Vault(vault, create=True).close()
+    assert run_command([*options, "--out", str(cut), "--resume"]) == 0
+    same_public_files(whole, cut)
+
+
+def test_a_published_session_without_its_vault_is_not_started_again(auction: Path, tmp_path: Path) -> None:
+    options = ["simulate", str(auction), "--rounds", "3", "--seed", "9", "--json", "--out", str(tmp_path / "cut")]
+    assert run_command(options) == 0
+    vault_path(tmp_path / "cut").unlink()
+    assert run_command([*options, "--resume"]) == 3
+
+
+def same_public_files(whole: Path, cut: Path) -> None:
+    """Assert that two sessions published the same bytes."""
     names = [p.relative_to(whole) for p in sorted((whole / "public").rglob("*")) if p.is_file()]
     assert [p.relative_to(cut) for p in sorted((cut / "public").rglob("*")) if p.is_file()] == names
     for name in names:
