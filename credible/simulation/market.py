@@ -119,11 +119,11 @@ class Market:
             self._records: list[tuple[str, str, bytes]] = []
             self._notes: dict[int, Note] = {}
             self.summary = Summary()
-            self._vault = resources.enter_context(Vault(vault_path(folder), create=not_begun(folder)))
+            path = vault_path(folder)
+            begin = [("config", "run", config), ("secret", "root", secrets.root)]
+            self._vault = resources.enter_context(Vault.create(path, begin) if not_begun(folder) else Vault(path))
             entries = self._vault.entries()
-            stored = self._vault.record("config", "run")
-            fresh = stored is None
-            if stored is not None and stored != config:
+            if self._vault.record("config", "run") != config:
                 raise ValueError(f"{folder} was made with other options; resume with the same ones")
             self._load_notes()
             self.auctioneer = scenario.auctioneer(
@@ -134,9 +134,6 @@ class Market:
             self._published: set[int] = set()  # sizes of the checkpoints in the public folder
             self._published_at = time.monotonic()
             self._tiles = TileDirectory(self.public)
-            if fresh:
-                self._records.append(("config", "run", config))
-                self._records.append(("secret", "root", secrets.root))
             self._load_state()
             self.session = self.auctioneer.session
             log_key = secrets.auctioneer().log().verifier
@@ -412,22 +409,22 @@ def trust_path(folder: Path) -> Path:
     return folder.with_name(folder.name + ".trust.json")
 
 
+def not_begun(folder: Path) -> bool:
+    """Return whether a folder, existing or not, has neither a vault nor anything public."""
+    return not vault_path(folder).exists() and not (folder / "public").exists()
+
+
 def stored_root(folder: Path) -> bytes | None:
-    """Return the root secret of a stored session; None if it was interrupted before anything was stored.
+    """Return the root secret a session was begun with; None if an interruption came before that.
 
     Raises:
         FileNotFoundError: If something was published but the vault is missing.
-        MalformedError: If the vault holds entries but not the secret they were made with.
+        MalformedError: If the vault is damaged or holds no root secret.
     """
     if not_begun(folder):
         return None
     with Vault(vault_path(folder)) as vault:
         root = vault.record("secret", "root")
-        if root is None and vault.entries():
-            raise MalformedError(f"{folder}: the vault holds entries but no secret to go on with")
+    if root is None:
+        raise MalformedError(f"{vault_path(folder)}: holds no root secret, so the session cannot go on")
     return root
-
-
-def not_begun(folder: Path) -> bool:
-    """Return whether a folder, existing or not, has neither a vault nor anything public."""
-    return not vault_path(folder).exists() and not (folder / "public").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from protocol.errors import LimitError, MalformedError
 
 
-def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o644) -> None:
+def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o644, new: bool = False) -> None:
     """Write a file by a temporary one in the same directory, so that readers see the old or the new bytes.
 
     Args:
@@ -17,10 +17,15 @@ def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o6
         data: What.
         durable: Whether to fsync file and directory before returning; False where the vault already holds the data.
         mode: Permission bits of the file.
+        new: Whether the file must not exist yet.
+
+    Raises:
+        FileExistsError: If `new` and it exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    temporary.unlink(missing_ok=True)  # left by a kill; it may be a second name of a file in use, so never truncated
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
@@ -28,7 +33,11 @@ def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o6
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            os.link(temporary, path)  # unlike a rename, refuses where another process was first
+            temporary.unlink()
+        else:
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

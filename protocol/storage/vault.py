@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -11,48 +10,33 @@ from typing import Final, Self
 import apsw
 
 from protocol.errors import InconclusiveError, MalformedError
+from protocol.storage.files import write_file
 
 FORMAT: Final = 1
 MINIMUM_SQLITE: Final = (3, 51, 3)  # earlier ones may corrupt a WAL database on reset (hardening 3)
+STORE_RECORD: Final = "INSERT OR REPLACE INTO records VALUES (?, ?, ?)"
 
 
 class Vault:
     """Entries of the log in order, and named records by kind; one writer, WAL, synchronous=FULL.
 
     Args:
-        path: The database file; made with mode 0600 if `create`.
-        create: Whether to make a new one; an existing file is then refused.
+        path: The database file, made by `Vault.create`.
 
     Raises:
-        FileExistsError: If `create` and the file exists.
-        FileNotFoundError: If not `create` and there is none.
+        FileNotFoundError: If there is none.
         MalformedError: If the file is no vault of this format, or another process has it open.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
-        if version < MINIMUM_SQLITE:
-            raise InconclusiveError(f"SQLite {apsw.sqlite_lib_version()}: 3.51.3 or newer is wanted (hardening 3)")
-        if create:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        elif not path.is_file():
+    def __init__(self, path: Path) -> None:
+        _check_library()
+        if not path.is_file():
             raise FileNotFoundError(f"{path}: no vault here")
         try:
             self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            tables = self._db.execute("SELECT count(*) FROM sqlite_schema").get
-            if create or (tables == 0 and self._db.pragma("user_version") == 0):  # killed before its tables were made
-                self._db.execute(
-                    "BEGIN IMMEDIATE;"
-                    "CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;"
-                    "CREATE TABLE records (kind TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,"
-                    " PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;"
-                    f"PRAGMA user_version={FORMAT};"
-                    "COMMIT"
-                )
             found = self._db.pragma("user_version")
             self._db.execute("BEGIN IMMEDIATE; COMMIT")  # takes the lock now, so that a second writer is refused
         except apsw.BusyError as error:
@@ -62,13 +46,41 @@ class Vault:
         if found != FORMAT:
             raise MalformedError(f"{path}: vault format {found}, wanted {FORMAT} (hardening 4.10)")
 
+    @classmethod
+    def create(cls, path: Path, records: Iterable[tuple[str, str, bytes]]) -> Self:
+        """Make a new vault with its first records and open it.
+
+        The file appears whole or not at all: however early a kill comes, a vault that exists holds what it began with.
+
+        Args:
+            path: The database file, mode 0600; missing directories are made with mode 0700.
+            records: Kind, name and value of each record.
+
+        Raises:
+            FileExistsError: If the file exists.
+        """
+        _check_library()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        memory = apsw.Connection(":memory:")
+        memory.execute(
+            "CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;"
+            "CREATE TABLE records (kind TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,"
+            " PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;"
+            f"PRAGMA user_version={FORMAT};"
+        )
+        memory.executemany(STORE_RECORD, records)
+        data = memory.serialize("main")
+        memory.close()
+        write_file(path, data, mode=0o600, new=True)
+        return cls(path)
+
     def commit(self, first: int, entries: Iterable[bytes], records: Iterable[tuple[str, str, bytes]]) -> None:
         """Store entries from position `first` on and replace records, in one durable transaction."""
         with self._db:
             self._db.executemany(
                 "INSERT INTO entries VALUES (?, ?)", ((first + i, entry) for i, entry in enumerate(entries))
             )
-            self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", records)
+            self._db.executemany(STORE_RECORD, records)
 
     def entries(self) -> list[bytes]:
         """Return all log entries in order.
@@ -103,3 +115,9 @@ class Vault:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_library() -> None:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < MINIMUM_SQLITE:
+        raise InconclusiveError(f"SQLite {apsw.sqlite_lib_version()}: 3.51.3 or newer is wanted (hardening 3)")

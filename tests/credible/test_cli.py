@@ -308,26 +308,36 @@ def test_a_killed_simulation_resumes_to_the_same_bytes(auction: Path, tmp_path: 
     same_public_files(whole, cut)
 
 
-@pytest.mark.parametrize("stage", ["folder", "file", "tables"])
+@pytest.mark.parametrize("stage", ["folder", "vault"])
 def test_a_session_killed_before_its_first_entry_starts_anew(auction: Path, tmp_path: Path, stage: str) -> None:
     options = ["simulate", str(auction), "--rounds", "3", "--q", "1/2", "--seed", "9", "--json"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_command([*options, "--out", str(whole)]) == 0
-    vault = vault_path(cut)
-    vault.parent.mkdir(parents=True, mode=0o700)
-    if stage == "file":
-        vault.touch(mode=0o600)
-    if stage == "tables":
-        Vault(vault, create=True).close()
+    vault_path(cut).parent.mkdir(parents=True)
+    if stage == "vault":
+        with Vault(vault_path(whole)) as vault:
+            begun = [(kind, name, data) for kind in ("config", "secret") for name, data in vault.records(kind).items()]
+        Vault.create(vault_path(cut), begun).close()
     assert run_command([*options, "--out", str(cut), "--resume"]) == 0
     same_public_files(whole, cut)
 
 
-def test_a_published_session_without_its_vault_is_not_started_again(auction: Path, tmp_path: Path) -> None:
-    options = ["simulate", str(auction), "--rounds", "3", "--seed", "9", "--json", "--out", str(tmp_path / "cut")]
-    assert run_command(options) == 0
-    vault_path(tmp_path / "cut").unlink()
-    assert run_command([*options, "--resume"]) == 3
+@pytest.mark.parametrize("damage", ["missing", "empty", "no secret"])
+def test_a_published_session_without_its_secrets_is_not_started_again(
+    auction: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["simulate", str(auction), "--rounds", "3", "--seed", "9", "--json"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run_command([*options, "--out", str(whole)]) == 0
+    assert run_command([*options, "--out", str(cut)]) == 0
+    vault_path(cut).unlink()
+    if damage == "empty":
+        vault_path(cut).touch()
+    if damage == "no secret":
+        Vault.create(vault_path(cut), []).close()
+    assert run_command([*options, "--out", str(cut), "--resume"]) == 3
+    assert str(vault_path(cut)) in capsys.readouterr().err
+    same_public_files(whole, cut)  # nothing was overwritten
 
 
 def same_public_files(whole: Path, cut: Path) -> None:

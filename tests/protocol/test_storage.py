@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,16 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
         write_file(path, data)
         assert read_file(path, 10) == data
     assert [item.name for item in path.parent.iterdir()] == ["file"]  # no temporary file stays
+
+
+def test_what_a_kill_left_between_two_names_is_not_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_file(path, b"first", new=True)
+    os.link(path, tmp_path / f".file.{os.getpid()}.tmp")
+    with pytest.raises(FileExistsError):
+        write_file(path, b"second", new=True)
+    assert path.read_bytes() == b"first"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -44,8 +55,6 @@ def test_reads_are_bounded_and_regular(tmp_path: Path) -> None:
         read_file(tmp_path / "big", 10)
     with pytest.raises(MalformedError, match="not a regular file"):
         read_file(tmp_path, 10)
-    import os
-
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(MalformedError, match="not a regular file"):
         read_file(tmp_path / "pipe", 10)
@@ -53,10 +62,13 @@ def test_reads_are_bounded_and_regular(tmp_path: Path) -> None:
 
 def test_the_vault_keeps_entries_and_records(tmp_path: Path) -> None:
     path = tmp_path / "private" / "vault.db"
-    with Vault(path, create=True) as vault:
+    with Vault.create(path, [("config", "run", b"0")]) as vault:
+        assert vault.entries() == []
+        assert vault.record("config", "run") == b"0"
         vault.commit(0, [b"a", b"b"], [("secret", "x", b"1")])
         vault.commit(2, [b"c"], [("secret", "x", b"2"), ("secret", "y", b"3")])
     assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
     with Vault(path) as vault:
         assert vault.entries() == [b"a", b"b", b"c"]
         assert vault.records("secret") == {"x": b"2", "y": b"3"}
@@ -67,7 +79,10 @@ def test_the_vault_keeps_entries_and_records(tmp_path: Path) -> None:
             vault.commit(1, [b"again"], [("secret", "x", b"9")])
         assert vault.record("secret", "x") == b"2"  # the failed transaction changed nothing
     with pytest.raises(FileExistsError):
-        Vault(path, create=True)
+        Vault.create(path, [])
+    assert [item.name for item in path.parent.iterdir()] == ["vault.db"]  # no temporary file stays
+    with Vault(path) as vault:
+        assert vault.entries() == [b"a", b"b", b"c"]
 
 
 def test_other_files_are_no_vault(tmp_path: Path) -> None:
@@ -76,11 +91,6 @@ def test_other_files_are_no_vault(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"not a database, but long enough to look like one" * 100)
     with pytest.raises(MalformedError, match="not a vault"):
         Vault(tmp_path / "junk")
-    with apsw.Connection(str(tmp_path / "other")) as other:
-        other.execute("CREATE TABLE things (name TEXT)")
-    other.close()
+    (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(MalformedError, match="format 0"):
-        Vault(tmp_path / "other")
-    (tmp_path / "empty").write_bytes(b"")  # what a kill between making the file and its tables leaves
-    with Vault(tmp_path / "empty") as vault:
-        assert vault.entries() == []
+        Vault(tmp_path / "empty")
