@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol import messages as m
-from protocol.artifact import RoundInput, RoundOutput
+from protocol.artifact import RoundInput, RoundOutput, Runner
 from protocol.commitment import Opening, seal_info, unseal_opening, verify_opening
 from protocol.encoding import Message, bytes_from_hex, hash_of, pae
 from protocol.errors import BindingError, MalformedError, SignatureError, VerificationError
@@ -18,24 +17,13 @@ from protocol.keys import SigningKey, derive, derive_seal_key, seal
 from protocol.log.note import Note, NoteSignature, cosignature_times
 from protocol.log.policy import Policy
 from protocol.log.writer import LogWriter
+from protocol.mailbox import forced
 from protocol.manifest import Manifest
-from protocol.outcomes import build_matrix, hide, round_input, rows_of
+from protocol.outcomes import build_matrix, hide, round_input, row_info, rows_of, seal_response
 from protocol.randomness.chains import Chain
 from protocol.randomness.lottery import UNSOLD, draw_winners, lottery_seed
 from protocol.session import Session
 from protocol.state import Cosigned, encode_mask
-
-
-class Runner(Protocol):
-    """What executes an artifact: `artifact.Sandbox` for foreign files, `artifact.engine.Engine` in process."""
-
-    def run(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
-        """Run rounds in the runtime."""
-        ...
-
-    def judge(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
-        """Evaluate rounds in the pure-Python judge (spec 7.6)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +107,7 @@ class Auctioneer:
         self.policy = policy
         self.manifest = manifest
         self.matrices: dict[int, m.MatrixBody] = {}  # private, kept for the audit (spec 6.6)
+        self.canaries: frozenset[int] = frozenset()  # private: rounds whose matrix the arbiter wants planted (spec 7.9)
         self.deviated: dict[int, bool] = {}  # private: was the published result another than the mechanism's?
         wanted = (str(self._sign.verifier), str(keys.log().verifier), self._lottery.head, self._audit.head)
         if wanted != (manifest.auctioneer, manifest.log, manifest.lottery_head, manifest.audit_head):
@@ -130,6 +119,8 @@ class Auctioneer:
         self.session.add_cosigned(cosigned)
         for index, entry in enumerate(self.log.entries[1:], 1):
             self.session.apply(index, entry)
+        self._party = self._sign.party  # its identity in the session, whatever key it signs with later
+        self._logged = {m.Statement.decode(entry).identity for entry in entries} if manifest.mailboxes else set()
 
     # --- log ---------------------------------------------------------------------------------------------------------
 
@@ -153,7 +144,11 @@ class Auctioneer:
         return index
 
     def publish(self, entry: bytes) -> int:
-        """Append a statement of an auditor or the arbiter; raise RefusedError if it is void of effect."""
+        """Append a statement that needs no receipt (of auditors, arbiter, registrar; beacons, rotations).
+
+        Raises:
+            RefusedError: If it is void of effect.
+        """
         index = self.log.tree.size
         self._apply(index, entry, m.Statement.decode(entry).name)
         return self.log.append(entry)
@@ -190,16 +185,37 @@ class Auctioneer:
                 raise RefusedError(f"{statement.name} at {time}, its deadline was {appear_by}: no receipt (spec 3.6)")
         self._apply(self.log.tree.size, data, statement.name)
         self.log.append(data)
-        round_index = getattr(body, "round", 0)
-        receipt = m.Receipt(
-            session=session.id,
-            round=round_index,
-            bidder=statement.signer,
-            statement=statement.identity,
-            received_at=time,
-            appear_by=appear_by,
-        )
-        return m.sign_statement(receipt, self._sign)
+        self._logged.add(statement.identity)
+        return m.sign_statement(m.receipt_for(statement, session.id, time, appear_by), self._sign)
+
+    def force(self, data: bytes, receipts: Sequence[bytes]) -> int | None:
+        """Log what enough mailboxes stamped in time, whether or not it has an effect (spec 3.7).
+
+        Args:
+            data: The bidder's statement.
+            receipts: The mailboxes' receipts for it.
+
+        Returns:
+            Its position; None if it is logged already.
+
+        Raises:
+            RefusedError: If the receipts do not force it.
+        """
+        statement = m.Statement.decode(data)
+        if statement.identity in self._logged:
+            return None
+        if not forced(self.session, statement, receipts):
+            raise RefusedError(f"{statement.name}: too few mailboxes stamped it in time (spec 3.7)")
+        index = self.log.append(data)
+        self.session.apply(index, data)
+        self._logged.add(statement.identity)
+        return index
+
+    def rotate(self, key: SigningKey) -> None:
+        """Go on with another signing key; the old one signs the change (spec 2.10)."""
+        old = self.session.key_of(self.session.auctioneer).party
+        self._put(m.Rotation(session=self.session.id, old=old, new=str(key.verifier)))
+        self._sign = key
 
     # --- flow --------------------------------------------------------------------------------------------------------
 
@@ -258,15 +274,20 @@ class Auctioneer:
         links = {party: opened[party].link for party, bit in zip(session.seats, mask, strict=True) if bit}
         item = round_input(session, round_index, mask, bids)
         output = self._runner.run([item])[0]
-        links[self._sign.party] = self._lottery.link(round_index)
-        seed = lottery_seed(session.id, round_index, self._close(round_index).root, links)
+        links[self._party] = self._lottery.link(round_index)
+        beacon = session.beacon_for(manifest.beacon_of_round(round_index))
+        if beacon is None:
+            raise ValueError(f"beacon round {manifest.beacon_of_round(round_index)} is not logged yet (spec 5.4)")
+        seed = lottery_seed(session.id, round_index, self._close(round_index).root, links, beacon)
         honest = Auctioneer.claim(self, round_index, item, output, seed)
         output, won = self.claim(round_index, item, output, seed)
         recorded = manifest.draw == "recorded"  # the winner is then a claim about the past, not a draw
         self.deviated[round_index] = output != honest[0] or (not recorded and won != honest[1])
         matrix = build_matrix(manifest, round_index, mask, item.bids, output, won)
-        self.matrices[round_index] = matrix
         rows = rows_of(matrix)
+        if round_index in self.canaries and matrix.payment:
+            matrix = msgspec.structs.replace(matrix, payment=[matrix.payment[0] + 1, *matrix.payment[1:]])
+        self.matrices[round_index] = matrix
         nonces = [self._keys.nonce(session.id, round_index, row.seat) for row in rows]
         index = self._put(
             m.Outcome(
@@ -317,16 +338,28 @@ class Auctioneer:
             m.Contribution(
                 session=self.session.id,
                 epoch=epoch,
-                party=self._sign.party,
+                party=self._party,
                 link=self._audit.link(epoch),
                 seal_key=key,
             )
         )
 
     def respond(self, epoch: int) -> None:
-        """Disclose every drawn round of an epoch completely (spec 6.6, E3; 7.4)."""
-        for round_index in self.session.drawn(epoch) or ():
-            self._put(self.disclose(round_index))
+        """Disclose every round that was drawn or asked for, completely (spec 6.6, E3; 7.4, 7.7)."""
+        for round_index in self.session.audited(epoch) or ():
+            if self.session.disclosed(round_index):
+                continue
+            body = self.disclose(round_index)
+            if self.manifest.disclosure == "public":
+                self._put(body)
+            for auditor in range(len(self.manifest.auditor_seals)):
+                self._put(seal_response(self.session, body, auditor))
+
+    def open_epoch(self, epoch: int) -> None:
+        """After a verdict of deviation, disclose every round of the epoch in clear (spec 6.6, E5; 7.8)."""
+        for round_index in self.manifest.rounds_of(epoch):
+            if self.session.round(round_index).response is None:
+                self._put(self.disclose(round_index))
 
     def disclose(self, round_index: int) -> m.Response:
         """Return the response for one round: openings in clear, the matrix and all nonces."""
@@ -365,7 +398,7 @@ class Auctioneer:
         return close
 
     def _unseal(self, round_index: int, party: str, statement: m.OpeningStatement) -> Opening:
-        info = seal_info(self.session.id, round_index, party, self._sign.party, statement.com)
+        info = seal_info(self.session.id, round_index, party, self._party, statement.com)
         key = self._keys.seal(self.manifest.epoch_of(round_index))
         return unseal_opening(bytes_from_hex(statement.ct, "sealed opening"), key, info)
 
@@ -378,18 +411,12 @@ class Auctioneer:
             verify_opening(opening, bytes.fromhex(statement.com), self.session.expected_body(round_index, party))
         except BindingError:
             return m.UNMATCHED, None
-        return m.OUTSIDE_SUPPORT, self.manifest.support(opening.body.bids)
+        return m.OUTSIDE_SUPPORT, self.manifest.support(opening.body.bids, round_index)
 
     def _seal_row(self, index: int, row: m.RowBody, nonce: bytes) -> SealedRow:
         party = self.session.seats[row.seat]
         message = m.Row(session=self.session.id, round=row.round, outcome=index, row=row, nonce=nonce.hex())
         data = m.sign_statement(message, self._sign)
         ephemeral = derive_seal_key(derive(nonce, pae("seal-key", {})))
-        info = row_info(self.session.id, row.round, self._sign.party, party)
+        info = row_info(self.session.id, row.round, self._party, party)
         return SealedRow(party, seal(data, self.session.bidders[party].seal_key, info, ephemeral))
-
-
-def row_info(session: str, round_index: int, sender: str, recipient: str) -> bytes:
-    """Return what a sealed row is bound to (spec 2.9)."""
-    fields = {"purpose": "row", "recipient": recipient, "round": round_index, "sender": sender}
-    return pae("seal", {**fields, "session": session})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol import messages as m
-from protocol.auctioneer import row_info
 from protocol.commitment import BidBody, Opening, bid_nonce, seal_info, seal_opening
 from protocol.encoding import Message, pae
 from protocol.errors import MalformedError, ProtocolError, VerificationError
 from protocol.keys import SigningKey, derive, derive_seal_key, unseal
-from protocol.outcomes import hide
+from protocol.outcomes import hide, row_info
 from protocol.randomness.chains import Chain
 from protocol.randomness.lottery import charge_of
 from protocol.session import Session
@@ -52,6 +52,7 @@ class Bidder:
     def __init__(self, keys: BidderKeys, session: Session, last: tuple[int, str] = (-1, NO_BID)) -> None:
         self._keys = keys
         self._sign = keys.signing()
+        self._party = self._sign.party
         self._seal = keys.seal()
         manifest = session.manifest
         self._lottery = Chain(self.party, derive(keys.master, pae("key", {"role": "lottery"})), manifest.rounds)
@@ -62,8 +63,8 @@ class Bidder:
 
     @property
     def party(self) -> str:
-        """Party id, hex."""
-        return self._sign.party
+        """Party id, hex: that of the first key, whatever key signs later (spec 2.10)."""
+        return self._party
 
     def registration(self) -> bytes:
         """Return the statement that joins the session (spec 6.2)."""
@@ -102,6 +103,7 @@ class Bidder:
         nonce = bid_nonce(self._keys.master, self._session.id, round_index, self._seq)
         opening = Opening(body, nonce)
         self._openings = {round_index: opening}  # of the round that is open; older ones are derived again if asked
+        early = self._sealed(round_index, opening) if manifest.profile == "P0" else None
         message = m.Bid(
             session=self._session.id,
             round=round_index,
@@ -109,6 +111,9 @@ class Bidder:
             seq=self._seq,
             com=opening.commitment.hex(),
             prev=self._prev,
+            ct=early.ct if early else msgspec.UNSET,
+            ct_key=early.ct_key if early else msgspec.UNSET,
+            link=early.link if early else msgspec.UNSET,
         )
         data = self._statement(message)
         self._prev = m.Statement.decode(data).identity
@@ -117,7 +122,7 @@ class Bidder:
     def check_receipt(self, data: bytes, sent: bytes) -> m.Receipt:
         """Check a receipt against what was sent; raise VerificationError if it promises something else (spec 3.6)."""
         statement, receipt = m.decode_as(data, m.Receipt)
-        statement.verify(self._session.auctioneer)
+        statement.verify(self._session.key_of(self._session.auctioneer))
         wanted = m.Statement.decode(sent).identity
         if (receipt.session, receipt.bidder, receipt.statement) != (self._session.id, self.party, wanted):
             raise VerificationError("receipt is for another statement (spec 3.6)")
@@ -144,27 +149,28 @@ class Bidder:
         """Seal the opening to the auctioneer's key of the epoch, and reveal the lottery link (spec 3.9, 5.7).
 
         Raises:
-            ValueError: If the close is not logged yet: nothing is opened before it (spec 3.9).
+            ValueError: If the close is not logged yet: nothing is opened before it; or if the profile is P0, where the
+                bid has brought the opening (spec 3.9).
         """
+        if self._session.round(round_index).close is None or self._session.manifest.profile == "P0":
+            raise ValueError(f"round {round_index} is not closed yet, or its openings came with the bids")
+        return self._statement(self._sealed(round_index, self._openings[round_index]))
+
+    def _sealed(self, round_index: int, opening: Opening) -> m.OpeningStatement:
         session = self._session
-        if session.round(round_index).close is None:
-            raise ValueError(f"round {round_index} is not closed yet")
-        opening = self._openings[round_index]
         com = opening.commitment.hex()
         recipient = session.seal_key(session.manifest.epoch_of(round_index))
         if recipient is None:
             raise VerificationError("the auctioneer published no sealing key for this epoch (spec 2.10)")
         info = seal_info(session.id, round_index, self.party, session.auctioneer.party, com)
-        return self._statement(
-            m.OpeningStatement(
-                session=session.id,
-                round=round_index,
-                bidder=self.party,
-                com=com,
-                link=self._lottery.link(round_index),
-                ct=seal_opening(opening, recipient, info).hex(),
-                ct_key=recipient.hex(),
-            )
+        return m.OpeningStatement(
+            session=session.id,
+            round=round_index,
+            bidder=self.party,
+            com=com,
+            link=self._lottery.link(round_index),
+            ct=seal_opening(opening, recipient, info).hex(),
+            ct_key=recipient.hex(),
         )
 
     def check_row(self, round_index: int, sealed: bytes | None) -> tuple[list[Finding], m.RowBody | None]:
@@ -185,7 +191,7 @@ class Bidder:
         at = state.outcome_index
         if not session.mask(round_index, outcome.size)[seat]:
             lied = state.voids.get(self.party) in (m.UNREADABLE, m.UNMATCHED, m.OUTSIDE_SUPPORT)
-            if lied and session.manifest.support(opening.body.bids) is not None:
+            if lied and session.manifest.support(opening.body.bids, round_index) is not None:
                 return [self._finding("3.11", round_index, "a good opening in time is called void", at)], None
             return [], None
         if sealed is None:
@@ -193,7 +199,7 @@ class Bidder:
         try:
             info = row_info(session.id, round_index, session.auctioneer.party, self.party)
             statement, row = m.decode_as(unseal(sealed, self._seal, info), m.Row)
-            statement.verify(session.auctioneer)
+            statement.verify(session.key_of(session.auctioneer))
         except ProtocolError as error:
             return [self._finding("3.17", round_index, f"the row cannot be read: {error}", at)], None
         body = row.row
@@ -212,7 +218,7 @@ class Bidder:
 
     def _check_amounts(self, row: m.RowBody, sent: list[int]) -> list[tuple[str, str]]:
         manifest = self._session.manifest
-        bids = manifest.support(sent) or [0] * len(sent)
+        bids = manifest.support(sent, row.round) or [0] * len(sent)
         whole = 1 << manifest.share_bits
         if len(row.shares) != len(bids) or any(not 0 <= share <= whole for share in row.shares):
             return [("3.14", f"shares {row.shares} are not within 0 to {whole}")]
@@ -220,6 +226,8 @@ class Bidder:
         worth = sum(share * bid for share, bid in zip(row.shares, bids, strict=True))
         if not 0 <= row.payment <= worth:
             problems.append(("3.14", f"payment {row.payment} is above the own bid for the share, {worth}"))
+        if manifest.valuation == "unit_demand" and (sum(row.shares) > whole or len(row.won) > 1):
+            problems.append(("3.14", f"shares {row.shares} and {len(row.won)} items for a bidder of unit demand"))
         if any(not 0 <= item < len(bids) or not row.shares[item] for item in row.won):
             problems.append(("3.15", f"won {row.won} with shares {row.shares}"))
         elif row.charge != charge_of(manifest.charge, row.shares, bids, row.payment, row.won, manifest.share_bits):
@@ -233,6 +241,12 @@ class Bidder:
         return self._statement(
             m.Complaint(session=self._session.id, round=round_index, bidder=self.party, opening=opened)
         )
+
+    def rotate(self, key: SigningKey) -> bytes:
+        """Go on with another signing key: return the statement that the old one signs (spec 2.10)."""
+        data = self._statement(m.Rotation(session=self._session.id, old=self._sign.party, new=str(key.verifier)))
+        self._sign = key
+        return data
 
     def contribution(self, epoch: int) -> bytes:
         """Reveal the audit link of an epoch (spec 5.2)."""

@@ -38,7 +38,8 @@ def write_bundle(public: Path, loaded: Loaded, epoch: int, folder: Path) -> int:
     own = loaded.session.auctioneer.party
     bodies = [m.Statement.decode(entry).body for _, entry in loaded.entries]
     setup_end = next((i for i, body in enumerate(bodies) if isinstance(body, m.RegistrationClose)), -1) + 1
-    last = next((i for i, b in enumerate(bodies) if isinstance(b, m.VerdictStatement) and b.epoch == epoch), None)
+    ends = [i for i, b in enumerate(bodies) if isinstance(b, m.VerdictStatement | m.Assessment) and b.epoch == epoch]
+    last = ends[-1] if ends else None
     first = setup_end
     if epoch:
         first = next(
@@ -54,7 +55,8 @@ def write_bundle(public: Path, loaded: Loaded, epoch: int, folder: Path) -> int:
     folder.mkdir(parents=True)
     tree = Tree(leaf_hash(entry) for _, entry in loaded.entries)
     head = Note.decode(read_file(public / CHECKPOINT, MAX_FILE))
-    indices = [*range(setup_end), *range(first, last + 1)]
+    between = [i for i in range(setup_end, first) if isinstance(bodies[i], m.Rotation | m.Revocation)]
+    indices = [*range(setup_end), *between, *range(first, last + 1)]
     for index in indices:
         write_file(folder / ENTRIES / f"{index}.json", loaded.entries[index][1], durable=False)
         proof = ProofFile(index, tuple(tree.inclusion(index)), head)

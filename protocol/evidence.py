@@ -5,21 +5,30 @@ No clock, no files, no network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from protocol import messages as m
-from protocol.artifact import Header, RoundInput, RoundOutput
-from protocol.auctioneer import Runner
+from protocol.artifact import Header, RoundInput, RoundOutput, Runner
 from protocol.commitment import Opening, seal_info, seal_opening, verify_opening
-from protocol.encoding import bytes_from_hex, hash_of
+from protocol.encoding import bytes_from_hex, hash_from_hex, hash_of
 from protocol.errors import InconclusiveError, ProtocolError
-from protocol.outcomes import build_matrix, hide, round_input, rows_of
+from protocol.outcomes import build_matrix, hide, round_input, rows_of, seal_response
 from protocol.randomness.lottery import UNSOLD, draw_winners, lottery_seed
 from protocol.session import Session
 from protocol.state import DEVIATION, HOLDS, Finding
 
-_BY_RE_EXECUTION = {"7.5", "3.11", "3.12", "3.15", "3.16"}  # rules that the disclosed round alone decides
+_BY_RE_EXECUTION = {
+    "7.5",
+    "7.7",
+    "3.11",
+    "3.12",
+    "3.14",
+    "3.15",
+    "3.16",
+}  # rules that the disclosed round alone decides
+CANARY = "canary"  # party of a finding that the arbiter planted: it convicts nobody, and no auditor may miss it
 LOTTERY = "lottery"  # class of a recorded winner among tied bids, explained but not re-drawn
 
 
@@ -33,15 +42,25 @@ class Disclosed:
     matrix: m.MatrixBody | None
     seed: bytes
     entry: int
+    row_nonces: list[str] = field(default_factory=list)
 
 
-def recheck(session: Session, rounds: Iterable[int], runner: Runner) -> tuple[list[Finding], dict[str, int]]:
+def recheck(
+    session: Session,
+    rounds: Iterable[int],
+    runner: Runner,
+    *,
+    responses: Mapping[int, m.Response] | None = None,
+    overcharged: dict[int, dict[str, int]] | None = None,
+) -> tuple[list[Finding], dict[str, int]]:
     """Re-check disclosed rounds from log and response, integer by integer (spec 7.5).
 
     Args:
         session: The log's state, responses included.
         rounds: Rounds to re-check; one without a response is left out here, `Session.overdue` names it.
         runner: Executes the artifact; the judge confirms before anybody is convicted (spec 7.6).
+        responses: Responses by round that were sealed to the reader, where the log has none in clear (spec 7.7).
+        overcharged: Receives, by round, what each bidder was charged above the mechanism's charge (spec 9.2).
 
     Returns:
         Findings, and counts by kind of what was checked.
@@ -49,7 +68,8 @@ def recheck(session: Session, rounds: Iterable[int], runner: Runner) -> tuple[li
     Raises:
         InconclusiveError: If the runtime and the judge disagree: the runtime is then defective, not the auctioneer.
     """
-    disclosed = [_disclose(session, index) for index in rounds if session.round(index).response is not None]
+    known = {**(responses or {}), **{i: s.response for i, s in session.rounds.items() if s.response is not None}}
+    disclosed = [_disclose(session, index, known[index]) for index in rounds if index in known]
     findings = [finding for part in disclosed for finding in part.problems]
     runnable = [(part, part.item, part.matrix) for part in disclosed if part.item is not None and part.matrix]
     outputs = runner.run([item for _, item, _ in runnable])
@@ -57,10 +77,29 @@ def recheck(session: Session, rounds: Iterable[int], runner: Runner) -> tuple[li
     for (part, item, matrix), output in zip(runnable, outputs, strict=True):
         counts["openings checked"] += sum(item.participation)
         claimed = RoundOutput(allocation=matrix.allocation, payment=matrix.payment)
-        if _restrict(output, item) != claimed:
+        differs = _restrict(output, item) != claimed
+        if differs:
             judged = runner.judge([item])[0]
             if judged != output:
                 raise InconclusiveError(f"round {part.round}: the runtime and the judge disagree (spec 7.6)")
+        if part.round in session.canaries:
+            findings += _check_canary(session, part, item, output)
+            continue
+        if session.manifest.valuation == "unit_demand" and any(
+            sum(row) > 1 << session.manifest.share_bits for row in output.allocation
+        ):
+            text = "the mechanism gives a bidder more than one item, the manifest promises unit demand"
+            findings.append(Finding("3.14", part.round, "auctioneer", text, (part.entry,)))
+            continue
+        if overcharged is not None:
+            right = _right_matrix(session, part, item, output, matrix)
+            above = {
+                session.seats[seat]: got - due
+                for seat, got, due in zip(matrix.seats, matrix.charge, right.charge, strict=True)
+                if got > due
+            }
+            overcharged[part.round] = above
+        if differs:
             findings.append(_result_finding(part, item, matrix, output))
             continue
         findings += _check_draw(session, part, item, matrix, output, counts)
@@ -72,6 +111,30 @@ def _restrict(output: RoundOutput, item: RoundInput) -> RoundOutput:
     return RoundOutput(
         allocation=[output.allocation[seat] for seat in seats], payment=[output.payment[seat] for seat in seats]
     )
+
+
+def _right_matrix(
+    session: Session, part: Disclosed, item: RoundInput, output: RoundOutput, claimed: m.MatrixBody
+) -> m.MatrixBody:
+    """Return what the matrix of a round should be; a recorded winner is taken as claimed."""
+    manifest = session.manifest
+    won = claimed.won
+    if manifest.draw != "recorded":
+        won = draw_winners(output.allocation, part.seed, manifest.share_bits, manifest.draw)
+    return build_matrix(manifest, part.round, item.participation, item.bids, output, won)
+
+
+def _check_canary(session: Session, part: Disclosed, item: RoundInput, output: RoundOutput) -> list[Finding]:
+    """Check that only the matrix of a canary round is planted: the bidders' rows are the mechanism's (spec 7.9)."""
+    outcome = session.round(part.round).outcome
+    if outcome is None or part.matrix is None:
+        return []
+    rows = rows_of(_right_matrix(session, part, item, output, part.matrix))
+    for position, (row, nonce) in enumerate(zip(rows, part.row_nonces, strict=True)):
+        if position >= len(outcome.rows) or hide("row", row, bytes.fromhex(nonce)) != outcome.rows[position]:
+            text = f"canary round: the row of seat {row.seat} is not what the mechanism gives"
+            return [Finding("7.9", part.round, "auctioneer", text, (part.entry,))]
+    return [Finding("7.5", part.round, CANARY, "the planted fault", (part.entry,))]
 
 
 def _result_finding(part: Disclosed, item: RoundInput, matrix: m.MatrixBody, output: RoundOutput) -> Finding:
@@ -92,15 +155,16 @@ def _short(values: list[int]) -> str:
     return str(values if len(values) <= 8 else [*values[:8], "..."])
 
 
-def _disclose(session: Session, index: int) -> Disclosed:
+def _disclose(session: Session, index: int, response: m.Response) -> Disclosed:
     state, manifest = session.round(index), session.manifest
-    response, outcome = state.response, state.outcome
-    part = Disclosed(index, [], None, None, b"", state.response_index)
+    outcome = state.outcome
+    entry = state.response_index if state.response is not None else state.outcome_index
+    part = Disclosed(index, [], None, None, b"", entry)
 
     def problem(rule: str, text: str) -> None:
         part.problems.append(Finding(rule, index, "auctioneer", text, (part.entry,)))
 
-    if response is None or outcome is None or state.close is None:
+    if outcome is None or state.close is None:
         problem("7.4", "the response is for a round without close or outcome")
         return part
     committed, opened = session.committed(index), session.opened(index, outcome.size)
@@ -119,7 +183,7 @@ def _disclose(session: Session, index: int) -> Disclosed:
         except ProtocolError as error:
             problem("7.5", f"seat {seat}: {error}")
             continue
-        supported = manifest.support(opening.body.bids)
+        supported = manifest.support(opening.body.bids, index)
         if (supported is None) != (state.voids.get(party) == m.OUTSIDE_SUPPORT):
             problem(
                 "3.12", f"seat {seat}: bids {_short(opening.body.bids)} and void do not agree with the support rule"
@@ -147,17 +211,24 @@ def _disclose(session: Session, index: int) -> Disclosed:
         if hide("matrix", matrix, bytes_from_hex(response.matrix_nonce, "matrix nonce")) != outcome.matrix:
             problem("7.5", "the matrix is not the one that the outcome commits to")
         for position, (row, nonce) in enumerate(zip(rows_of(matrix), nonces, strict=True)):
+            hash_from_hex(nonce, "row nonce")
+            if index in session.canaries:
+                continue  # the matrix alone is planted; the rows are checked against the mechanism (spec 7.9)
             if hide("row", row, bytes_from_hex(nonce, "row nonce")) != outcome.rows[position]:
                 problem("7.5", f"the row of seat {row.seat} is not the one that the outcome commits to")
     except (ProtocolError, ValueError, IndexError) as error:
         problem("7.5", f"matrix or rows: {error}")
+        return part
     if len(state.context.values if state.context else []) != len(manifest.context):
         return part  # found in the log: the round has no context to run on
     part.item = round_input(session, index, mask, bids)
-    part.matrix = matrix
+    part.matrix, part.row_nonces = matrix, nonces
     links = {party: opened[party].link for party, bit in zip(session.seats, mask, strict=True) if bit}
     links[session.auctioneer.party] = outcome.link
-    part.seed = lottery_seed(session.id, index, state.close.root, links)
+    beacon = session.beacon_for(manifest.beacon_of_round(index))
+    if beacon is None:
+        raise InconclusiveError(f"beacon round {manifest.beacon_of_round(index)} is not at hand (spec 5.4)")
+    part.seed = lottery_seed(session.id, index, state.close.root, links, beacon)
     return part
 
 
@@ -188,7 +259,7 @@ def _complaint_holds(session: Session, index: int, party: str, opened: m.OpenedB
         again = seal_opening(opening, bytes.fromhex(statement.ct_key), info).hex()
     except ProtocolError:
         return False
-    return again == statement.ct and session.manifest.support(opening.body.bids) is not None
+    return again == statement.ct and session.manifest.support(opening.body.bids, index) is not None
 
 
 def _check_draw(
@@ -243,7 +314,13 @@ def check_artifact(session: Session, header: Header) -> list[Finding]:
     ]
 
 
-def epoch_findings(session: Session, epoch: int, rechecked: list[Finding], before: int | None = None) -> list[Finding]:
+def epoch_findings(
+    session: Session,
+    epoch: int,
+    rechecked: list[Finding],
+    before: int | None = None,
+    verdict: m.VerdictStatement | None = None,
+) -> list[Finding]:
     """Return what convicts in an epoch: rules broken in the log of its rounds, and what re-execution found.
 
     Args:
@@ -251,6 +328,7 @@ def epoch_findings(session: Session, epoch: int, rechecked: list[Finding], befor
         epoch: Epoch, from 0.
         rechecked: Findings of `recheck` over the epoch's drawn rounds.
         before: Only log findings proved below this position.
+        verdict: Only what re-execution found in the rounds of this verdict.
     """
     rounds = session.manifest.rounds_of(epoch)
     logged = [
@@ -261,7 +339,11 @@ def epoch_findings(session: Session, epoch: int, rechecked: list[Finding], befor
         and (before is None or all(entry < before for entry in finding.entries))
     ]
     silent, _ = session.overdue(only=epoch)
-    return [*logged, *silent, *check_complaints(session, rounds), *(f for f in rechecked if f.round in rounds)]
+    shown = {f for f in rechecked if f.round in rounds}
+    if verdict is not None:  # an auditor answers for the rounds that it was shown, canaries included
+        shown = {f for f in shown if f.round in verdict.rounds}
+    found = sorted(shown, key=lambda finding: (finding.round, finding.rule, finding.text))
+    return [*logged, *silent, *check_complaints(session, rounds), *found]
 
 
 def bundle_hash(session: Session, epoch: int) -> str:
@@ -271,23 +353,107 @@ def bundle_hash(session: Session, epoch: int) -> str:
     return hash_of("bundle", {"epoch": epoch, "root": root, "session": session.id, "size": size}).hex()
 
 
-def check_verdicts(session: Session, rechecked: list[Finding]) -> list[Finding]:
-    """Compare the auditors' logged verdicts with the recomputed ones (spec 7.9)."""
+def check_verdicts(session: Session, rechecked: list[Finding], *, readable: bool = True) -> list[Finding]:
+    """Compare the auditors' logged verdicts with the recomputed ones (spec 7.9).
+
+    Args:
+        session: The log's state.
+        rechecked: Findings of `recheck` over everything that is disclosed.
+        readable: Whether the reader could open what is sealed to auditors.
+    """
     findings = []
     for epoch, state in sorted(session.epochs.items()):
-        if state.verdict is None:
+        for party, (index, verdict) in sorted(state.verdicts.items(), key=lambda item: item[1][0]):
+            right = DEVIATION if epoch_findings(session, epoch, rechecked, index, verdict) else HOLDS
+            unseen = {item.rule for item in verdict.findings} - _BY_RE_EXECUTION
+            sealed = any(session.round(i).response is None and session.round(i).sealed for i in verdict.rounds)
+            number = next(n for n, key in enumerate(session.auditors) if key.party == party)
+
+            def fault(text: str, epoch: int = epoch, number: int = number, index: int = index) -> Finding:
+                return Finding("7.9", -1, "auditor", f"auditor {number}: verdict on epoch {epoch} {text}", (index,))
+
+            if sealed and not readable and right == HOLDS:
+                pass  # what it rests on is sealed; `verify` says so
+            elif verdict.result == DEVIATION and right == HOLDS and unseen:
+                # an auditor may have seen a checkpoint that is not at hand here: no ground to accuse anybody
+                session.unproven.append(
+                    f"the verdict on epoch {epoch} rests on rule {min(unseen)}, not shown by what is at hand"
+                )
+            elif verdict.result != right:
+                findings.append(fault(f"is {verdict.result}, the evidence shows {right}"))
+            if verdict.rounds != (session.audited(epoch) or []) or verdict.bundle != bundle_hash(session, epoch):
+                findings.append(fault("rests on other evidence"))
+    return findings
+
+
+def assess(
+    session: Session, epoch: int, rechecked: list[Finding], overcharged: Mapping[int, Mapping[str, int]]
+) -> tuple[list[int], dict[str, int]]:
+    """Return which rounds of a whole opened epoch convict, and what bidders are owed (spec 6.6, 9.2).
+
+    Args:
+        session: The log's state.
+        epoch: Epoch, from 0.
+        rechecked: Findings of `recheck` over its rounds.
+        overcharged: What `recheck` filled in.
+
+    Returns:
+        Rounds, ascending, and amounts by party id in fine units; no amounts where gains are kept.
+    """
+    rounds = session.manifest.rounds_of(epoch)
+    owed: Counter[str] = Counter()
+    if session.manifest.money.gains == "returned":
+        for index in rounds:
+            owed.update(overcharged.get(index, {}))
+    convicted = {f.round for f in rechecked if f.party == "auctioneer" and f.round in rounds}
+    return sorted(convicted), dict(sorted(owed.items()))
+
+
+def check_assessments(
+    session: Session, rechecked: list[Finding], overcharged: Mapping[int, Mapping[str, int]]
+) -> list[Finding]:
+    """Recompute what auditors assessed, and name the rounds withheld from it (spec 6.6, 7.8)."""
+    findings = []
+    for epoch, state in sorted(session.epochs.items()):
+        if state.assessment is None:
             continue
-        right = DEVIATION if epoch_findings(session, epoch, rechecked, state.verdict_index) else HOLDS
-        at = (state.verdict_index,)
-        unseen = {item.rule for item in state.verdict.findings} - _BY_RE_EXECUTION
-        if state.verdict.result == DEVIATION and right == HOLDS and unseen:
-            # an auditor may have seen a checkpoint that is not at hand here: no ground to accuse anybody
-            session.unproven.append(
-                f"the verdict on epoch {epoch} rests on rule {min(unseen)}, not shown by what is at hand"
-            )
-        elif state.verdict.result != right:
-            text = f"verdict on epoch {epoch} is {state.verdict.result}, the evidence shows {right}"
-            findings.append(Finding("7.9", -1, "auditor", text, at))
-        if state.verdict.rounds != (session.drawn(epoch) or []) or state.verdict.bundle != bundle_hash(session, epoch):
-            findings.append(Finding("7.9", -1, "auditor", f"verdict on epoch {epoch} rests on other evidence", at))
+        rounds, owed = assess(session, epoch, rechecked, overcharged)
+        stated = {item.account: item.amount for item in state.assessment.returns}
+        if (rounds, owed) != (state.assessment.rounds, stated):
+            text = f"assessment of epoch {epoch} names {len(state.assessment.rounds)} rounds and other amounts"
+            findings.append(Finding("6.6", -1, "auditor", f"{text}, the evidence shows {len(rounds)}"))
+        for index in state.assessment.withheld:
+            findings.append(Finding("7.8", index, "auctioneer", "the round was withheld after a deviation"))
+    return findings
+
+
+def check_sealed(session: Session, rounds: Iterable[int]) -> list[Finding]:
+    """Seal again what is disclosed in clear by now: a garbled sealing was the auctioneer's (spec 7.7)."""
+    findings = []
+    for index in rounds:
+        state = session.rounds.get(index)
+        if state is None or state.response is None:
+            continue
+        for number, key in enumerate(session.auditors):
+            sealed = state.sealed.get(key.party)
+            if sealed is not None and seal_response(session, state.response, number) != sealed:
+                text = f"the response sealed to auditor {number} is not the one in clear"
+                findings.append(Finding("7.7", index, "auctioneer", text, (state.response_index,)))
+    return findings
+
+
+def check_decisions(session: Session, rechecked: list[Finding]) -> list[Finding]:
+    """Check that the arbiter halted where an opened epoch convicts, and only there (spec 6.6, 9.14)."""
+    findings = []
+    for epoch, state in sorted(session.epochs.items()):
+        if state.settlement is None or not session.condemned(epoch):
+            continue
+        rounds = session.manifest.rounds_of(epoch)
+        found = [*epoch_findings(session, epoch, rechecked), *check_sealed(session, rounds)]
+        guilty = any(finding.party == "auctioneer" for finding in found)
+        guilty = guilty or bool(state.assessment and state.assessment.withheld)
+        unseen = {item.rule for _, verdict in state.verdicts.values() for item in verdict.findings} - _BY_RE_EXECUTION
+        if guilty != isinstance(state.settlement, m.Halt) and not (unseen and not guilty):
+            text = f"epoch {epoch} is {'settled' if guilty else 'halted'}, the opened epoch shows otherwise"
+            findings.append(Finding("6.6", -1, "arbiter", text))
     return findings

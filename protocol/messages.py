@@ -84,6 +84,9 @@ class Bid(Message, frozen=True):
     seq: int
     com: str
     prev: str
+    ct: str | msgspec.UnsetType = msgspec.UNSET  # profile P0: the sealed opening comes with the bid (spec 3.9)
+    ct_key: str | msgspec.UnsetType = msgspec.UNSET
+    link: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Receipt(Message, frozen=True):
@@ -240,6 +243,60 @@ class Response(Message, frozen=True):
     row_nonces: list[str]
 
 
+class SealedResponse(Message, frozen=True):
+    """A drawn round, sealed to one auditor: disclosure "auditor" (spec 7.7).
+
+    `content` is H("response") of the body that is sealed; it is the same for every auditor.
+    """
+
+    session: str
+    epoch: int
+    round: int
+    auditor: str
+    content: str
+    ct: str
+
+
+class Escalation(Message, frozen=True):
+    """An auditor asks for more rounds of the same draw: the first of the epoch in ticket order (spec 7.8)."""
+
+    session: str
+    epoch: int
+    rounds: list[int]
+
+
+class Canary(Message, frozen=True):
+    """The arbiter reveals, after the verdicts, a round whose matrix had a planted fault (spec 7.9)."""
+
+    session: str
+    round: int
+    nonce: str
+
+
+class Beacon(Message, frozen=True):
+    """A round of the public beacon, signed by whoever brings it (spec 5.3)."""
+
+    session: str
+    beacon_round: int
+    signature: str
+
+
+class Rotation(Message, frozen=True):
+    """A role goes on with another key: id of the old one, verifier key of the new one (spec 2.10)."""
+
+    session: str
+    old: str
+    new: str
+
+
+class Revocation(Message, frozen=True):
+    """A key no longer signs from a log index on (spec 2.10)."""
+
+    session: str
+    key: str
+    from_index: int
+
+
 class Complaint(Message, frozen=True):
     """A bidder publishes its opening against a void that calls it unreadable or unmatched (spec 3.11)."""
 
@@ -276,6 +333,24 @@ class Amount(Message, frozen=True):
     amount: int
 
 
+class Assessment(Message, frozen=True):
+    """After a deviation and the disclosure of the whole epoch: what was wrong where, and what is paid back (spec 6.6).
+
+    Attributes:
+        session: Session id.
+        epoch: Epoch of the deviation.
+        rounds: Rounds whose disclosure convicts.
+        withheld: Rounds that were not disclosed in time: their charges are paid back whole.
+        returns: What bidders are paid back where gains are returned (spec 9.2).
+    """
+
+    session: str
+    epoch: int
+    rounds: list[int]
+    withheld: list[int]
+    returns: list[Amount]
+
+
 class Settlement(Message, frozen=True):
     """The arbiter closes an epoch without deviation: forfeits of bidders, deposits roll over (spec 6.6, E5)."""
 
@@ -310,6 +385,13 @@ LOGGED: Final[dict[str, type[Message]]] = {
     "contribution-close": ContributionClose,
     "challenge": Challenge,
     "response": Response,
+    "sealed-response": SealedResponse,
+    "escalation": Escalation,
+    "canary": Canary,
+    "assessment": Assessment,
+    "beacon": Beacon,
+    "rotation": Rotation,
+    "revocation": Revocation,
     "complaint": Complaint,
     "verdict": VerdictStatement,
     "settlement": Settlement,
@@ -409,6 +491,19 @@ def sign_statement(body: Message, key: SigningKey) -> bytes:
     if len(statement) > MAX_STATEMENT:
         raise LimitError(f"{name} statement in bytes", len(statement), MAX_STATEMENT)
     return statement
+
+
+def receipt_for(statement: Statement, session: str, time: int, appear_by: int) -> Receipt:
+    """Return the receipt of a bidder's statement (spec 3.6)."""
+    body = statement.body
+    return Receipt(
+        session=session,
+        round=getattr(body, "round", 0),
+        bidder=getattr(body, "bidder", getattr(body, "party", statement.signer)),
+        statement=statement.identity,
+        received_at=time,
+        appear_by=appear_by,
+    )
 
 
 def decode_as(data: bytes, kind: type[M]) -> tuple[Statement, M]:

@@ -1,12 +1,17 @@
-"""The hidden result of a round: rows, matrix, and the hashes that commit to them (spec 3.15 to 3.17)."""
+"""The hidden result of a round: rows, matrix, what commits to them and what they are sealed to (spec 3.15 to 3.17)."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from protocol import messages as m
 from protocol.artifact import RoundInput, RoundOutput
-from protocol.encoding import pae
+from protocol.encoding import canonical, decode, hash_of, pae
+from protocol.errors import BindingError
+from protocol.keys import derive, derive_seal_key, seal, unseal
 from protocol.manifest import Manifest
 from protocol.messages import MatrixBody, RowBody
 from protocol.randomness.lottery import charge_of
@@ -97,3 +102,50 @@ def rows_of(matrix: MatrixBody) -> list[RowBody]:
             matrix.seats, matrix.allocation, matrix.payment, matrix.charge, strict=True
         )
     ]
+
+
+def row_info(session: str, round_index: int, sender: str, recipient: str) -> bytes:
+    """Return what a sealed row is bound to (spec 2.9)."""
+    fields = {"purpose": "row", "recipient": recipient, "round": round_index, "sender": sender}
+    return pae("seal", {**fields, "session": session})
+
+
+def response_info(session: str, round_index: int, sender: str, recipient: str) -> bytes:
+    """Return what a response sealed to an auditor is bound to (spec 2.9, 7.7)."""
+    fields = {"purpose": "response", "recipient": recipient, "round": round_index, "sender": sender}
+    return pae("seal", {**fields, "session": session})
+
+
+def seal_response(session: Session, body: m.Response, auditor: int) -> m.SealedResponse:
+    """Seal a response to an auditor; the same body gives the same bytes, so anyone can tell who lied (spec 3.11, 7.7).
+
+    Args:
+        session: The log's state.
+        body: The response in clear.
+        auditor: Position of the auditor in the manifest.
+    """
+    party = session.auditors[auditor].party
+    key = bytes.fromhex(session.manifest.auditor_seals[auditor])
+    ephemeral = derive_seal_key(derive(bytes.fromhex(body.matrix_nonce), pae("seal-key", {"auditor": party})))
+    info = response_info(session.id, body.round, session.auctioneer.party, party)
+    return m.SealedResponse(
+        session=session.id,
+        epoch=body.epoch,
+        round=body.round,
+        auditor=party,
+        content=hash_of("response", body).hex(),
+        ct=seal(canonical(body), key, info, ephemeral).hex(),
+    )
+
+
+def unseal_response(session: Session, sealed: m.SealedResponse, key: X25519PrivateKey) -> m.Response:
+    """Open a response that is sealed to an auditor (spec 7.7).
+
+    Raises:
+        ProtocolError: If it does not open, is no response, or is another than its `content` says.
+    """
+    info = response_info(session.id, sealed.round, session.auctioneer.party, sealed.auditor)
+    body = decode(unseal(bytes.fromhex(sealed.ct), key, info), m.Response)
+    if hash_of("response", body).hex() != sealed.content or body.round != sealed.round:
+        raise BindingError("the sealed response is another than its digest (spec 7.7)")
+    return body

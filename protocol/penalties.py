@@ -67,9 +67,30 @@ def penalty_stream(
     return _above(factor * g / q ** (coins - 1))
 
 
-def penalty_epochs(epoch: int, k: int, after: int, g: int, *, gains: str = "kept") -> int:
+def penalty_epochs(epoch: int, k: int, after: int, g: int, *, gains: str = "kept", coins: int = 1) -> int:
     """Return the least penalty for epochs of E rounds, k audited at the end, A rounds until the halt (spec 9.7)."""
-    return _above((Fraction(epoch + after) if gains == "kept" else Fraction(epoch, k) - 1 + after) * g)
+    bound = (Fraction(epoch + after) if gains == "kept" else Fraction(epoch, k) - 1 + after) * g
+    return _above(bound * Fraction(epoch, k) ** (coins - 1))
+
+
+def audit_chance(exposure: int, penalty: int, lag: int, largest: int) -> Fraction:
+    """Return the least chance with which a round of some exposure is audited, above g_t / (D - L g_max) (spec 9.10).
+
+    Rounded up to a multiple of 1/2^20, at most 1.
+
+    Args:
+        exposure: g_t, fine units.
+        penalty: D, fine units.
+        lag: L, rounds until the verdict.
+        largest: g_max over all rounds.
+
+    Raises:
+        ValueError: If D <= (L + 1) g_max: then no chance is enough.
+    """
+    if penalty <= (lag + 1) * largest or not 0 <= exposure <= largest:
+        raise ValueError(f"penalty {penalty} is not above (L + 1) g_max = {(lag + 1) * largest} (spec 9.10)")
+    steps = (exposure << 20) // (penalty - lag * largest) + 1
+    return min(Fraction(steps, 1 << 20), Fraction(1))
 
 
 def detection_fixed(rounds: int, k: int, deviating: int) -> Fraction:
@@ -132,8 +153,7 @@ def check_manifest_stakes(manifest: Manifest) -> None:
 
     Raises:
         VerificationError: If g is understated or the penalty too small. A session labelled "record" replays auctions
-        that
-            are over: nobody holds a deposit, and it says so instead.
+            that are over: nobody holds a deposit, and it says so instead.
     """
     money, audit = manifest.money, manifest.audit
     least = gain_bound(len(manifest.items), manifest.grid.maximum, manifest.share_bits)
@@ -149,29 +169,53 @@ def check_manifest_stakes(manifest: Manifest) -> None:
     coins = 2**manifest.aborting
     if audit.mode == "fixed":
         after = 0 if manifest.epochs == 1 else audit.lag
-        needed = penalty_fixed(manifest.epoch_rounds + after, audit.k, money.gain_bound, coins=coins)
+        needed = penalty_epochs(manifest.epoch_rounds, audit.k, after, money.gain_bound, gains=money.gains, coins=coins)
         rule = "9.3" if manifest.epochs == 1 else "9.7"
     else:
-        q = Fraction(audit.q_num, audit.q_den)
         # a round's verdict comes after its epoch, so the lag is at least the rest of the epoch
         if audit.lag < manifest.epoch_rounds - 1:
             raise VerificationError(
                 f"lag is {audit.lag}, but a verdict may come {manifest.epoch_rounds - 1} rounds late (spec 9.6)"
             )
-        needed = penalty_stream(q, audit.lag, money.gain_bound, coins=coins)
-        rule = "9.6"
+        if audit.mode == "independent":
+            q = Fraction(audit.q_num, audit.q_den)
+            needed = penalty_stream(q, audit.lag, money.gain_bound, gains=money.gains, coins=coins)
+            rule = "9.6"
+        else:
+            needed, rule = _check_exposures(manifest), "9.10"
     if money.penalty < needed:
         least_text = str(needed) if needed <= MAX_INTEGER else "more than 2^53"
         raise VerificationError(f"penalty is {money.penalty}, at least {least_text} is needed (spec {rule})")
 
 
-def epoch_amounts(auctioneer: str, penalty: int, forfeits: Mapping[str, int]) -> dict[str, int]:
-    """Return the public movements of an epoch's settlement by account.
+def _check_exposures(manifest: Manifest) -> int:
+    """Check that every round's chance of an audit fits its exposure; return the least penalty (spec 9.10)."""
+    audit, money, items = manifest.audit, manifest.money, len(manifest.items)
+    if manifest.aborting:
+        raise VerificationError("audits by exposure are priced for one coin: wanted aborting 0 (spec 9.10, 9.12)")
+    left = money.penalty - audit.lag * money.gain_bound
+    for number, item in enumerate(audit.exposures):
+        exposure = gain_bound(items, item.maximum, manifest.share_bits)
+        if item.num * left <= exposure * item.den:
+            raise VerificationError(
+                f"rounds of kind {number} are audited with chance {item.num}/{item.den}, wanted above "
+                f"{exposure}/{left} (spec 9.10)"
+            )
+    return (audit.lag + 1) * money.gain_bound + 1
 
-    What is forfeited goes to the pool (spec 9.14).
+
+def epoch_amounts(
+    auctioneer: str, penalty: int, forfeits: Mapping[str, int], returns: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the public movements of an epoch's settlement by account (spec 9.14).
+
+    What is forfeited goes to the pool; what is paid back to bidders comes out of the charges in escrow (9.2).
     """
     amounts = {auctioneer: -penalty, **{party: -amount for party, amount in forfeits.items()}}
     amounts[POOL] = -sum(amounts.values())
+    amounts[ESCROW] = -sum(returns.values())
+    for party, amount in returns.items():
+        amounts[party] = amounts.get(party, 0) + amount
     return {account: amount for account, amount in sorted(amounts.items()) if amount}
 
 

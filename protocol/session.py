@@ -8,18 +8,21 @@ deviation of the auctioneer. Time is cosigned time; position in the log decides 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from protocol import messages as m
-from protocol.encoding import Message, bytes_from_hex, hash_from_hex, hash_of
-from protocol.errors import MalformedError, ProtocolError, SignatureError, VerificationError
+from protocol.encoding import Message, bytes_from_hex, hash_from_hex, hash_of, pae
+from protocol.errors import InconclusiveError, MalformedError, ProtocolError, SignatureError, VerificationError
 from protocol.keys import ED25519, VerifierKey, check_seal_key
-from protocol.penalties import epoch_amounts
+from protocol.manifest import NONE
+from protocol.randomness.beacon import verify_beacon
 from protocol.randomness.chains import ChainVerifier
-from protocol.state import DEVIATION, BidderState, BidEntry, Cosigned, Finding, SessionState, encode_mask
+from protocol.randomness.tickets import by_ticket
+from protocol.state import BidderState, BidEntry, Cosigned, Finding, SessionState, encode_mask
 
 
 class Session(SessionState):
@@ -55,6 +58,13 @@ class Session(SessionState):
             m.ContributionClose: self._on_contribution_close,
             m.Challenge: self._on_challenge,
             m.Response: self._on_response,
+            m.SealedResponse: self._on_sealed_response,
+            m.Escalation: self._on_escalation,
+            m.Canary: self._on_canary,
+            m.Assessment: self._on_assessment,
+            m.Beacon: self._on_beacon,
+            m.Rotation: self._on_rotation,
+            m.Revocation: self._on_revocation,
             m.Complaint: self._on_complaint,
             m.VerdictStatement: self._on_verdict,
             m.Settlement: self._on_settlement,
@@ -126,6 +136,13 @@ class Session(SessionState):
         return False
 
     def _signed(self, statement: m.Statement, key: VerifierKey, party: str = "log") -> bool:
+        """Whether the holder of a first key signed, with the key that is its own at this position (spec 2.6, 2.10)."""
+        key = self.key_of(key)
+        if self.first_epoch and statement.signer != key.party and party == "log":
+            # a bundle may lack the rotation that explains it: no ground to call anything missing
+            raise InconclusiveError(f"entry {self._index} is signed by a key that the bundle does not introduce")
+        if self.revoked(key, self._index):
+            return self._fault("2.10", f"{statement.name} under a key that was revoked", "log")
         try:
             statement.verify(key)
         except (SignatureError, MalformedError) as error:
@@ -157,7 +174,7 @@ class Session(SessionState):
         if not 0 <= epoch < self.manifest.epochs:
             return self._fault("7.1", f"{statement.name} on epoch {epoch}", "auditor")
         for key in self.auditors:
-            if statement.signer == key.party:
+            if statement.signer == self.key_of(key).party:
                 return self._signed(statement, key, "auditor")
         return self._fault("7.9", f"{statement.name} of an auditor that the manifest does not name", "log")
 
@@ -193,7 +210,7 @@ class Session(SessionState):
             return self._fault("5.1", "a party or a chain head is registered twice")
         if body.deposit < self.manifest.money.bidder_deposit:
             return self._fault("9.9", f"deposit {body.deposit}, wanted {self.manifest.money.bidder_deposit}")
-        if key in (self.auctioneer, self.log_key, self.arbiter, *self.auditors):
+        if key in self.roles:
             return self._fault("2.10", "a role's key registers as a bidder")
         if len(self.seats) == self.manifest.seats:
             return self._fault("6.3", f"more bidders than the {self.manifest.seats} seats of the mechanism")
@@ -248,6 +265,9 @@ class Session(SessionState):
         if bidder is None:
             return False
         state = self.round(body.round)
+        early = (body.ct, body.ct_key, body.link)  # profile P0: everything comes with the bid (spec 3.9)
+        if any((part is msgspec.UNSET) != (self.manifest.profile == "P1") for part in early):
+            return False
         try:
             hash_from_hex(body.com, "commitment")
         except MalformedError:
@@ -262,8 +282,12 @@ class Session(SessionState):
             return False
         if body.seq <= bidder.last_seq or (known and body.prev != bidder.last_bid):
             return False
+        if self.manifest.profile == "P0" and not self._opening_holds(bidder, opening := _early_opening(body)):
+            return False
         state.bids[body.bidder] = BidEntry(self._index, body.seq, body.com)
         bidder.last_seq, bidder.last_bid = body.seq, statement.identity
+        if self.manifest.profile == "P0":
+            state.openings[body.bidder] = (self._index, opening)
         return True
 
     def _on_close(self, statement: m.Statement, body: m.Close) -> bool:
@@ -293,6 +317,12 @@ class Session(SessionState):
         bid = self.committed(body.round).get(body.bidder)
         if state.close is None or bid is None or body.com != bid.com or body.bidder in state.openings:
             return False  # an opening of nothing
+        if not self._opening_holds(bidder, body):
+            return False
+        state.openings[body.bidder] = (self._index, body)
+        return True
+
+    def _opening_holds(self, bidder: BidderState, body: m.OpeningStatement) -> bool:
         key = self._seal_keys.get(self.manifest.epoch_of(body.round))
         if key is None or body.ct_key != key.hex():
             return False  # sealed to another key: no valid opening (spec 3.10)
@@ -301,7 +331,6 @@ class Session(SessionState):
             bidder.lottery.verify(body.round, hash_from_hex(body.link, "link"))
         except (MalformedError, VerificationError):
             return False  # no link, no valid opening (spec 5.7)
-        state.openings[body.bidder] = (self._index, body)
         return True
 
     def _on_void(self, statement: m.Statement, body: m.Void) -> bool:
@@ -323,6 +352,8 @@ class Session(SessionState):
         if state.outcome is not None or state.close is None:
             return self._fault("6.4", "outcome twice or before its close")
         state.outcome, state.outcome_index = body, self._index
+        if self.beacon_for(self.manifest.beacon_of_round(body.round)) is None:
+            self._fault("5.4", f"outcome before beacon round {self.manifest.beacon_of_round(body.round)} is logged")
         deadline = self.deadline(body.round, "opening")
         self._check_fixed("3.10", body.size, body.root, deadline, "outcome's end of openings")
         opened = self.opened(body.round, body.size)
@@ -425,10 +456,154 @@ class Session(SessionState):
             return self._fault("8.5", f"response of round {body.round} under epoch {body.epoch}")
         if state.response is not None:
             return self._fault("6.6", "a second response")
-        if self._proven_late(self._index, self.epoch_deadline(body.epoch, "response")):
+        if self.manifest.disclosure == "auditor" and not self.condemned(body.epoch):
+            return self._fault("7.7", "a round is disclosed in clear, the manifest seals it to the auditors")
+        if self._proven_late(self._index, self._response_due(body.round)):
             return self._fault("6.6", "response after the deadline")
         state.response, state.response_index = body, self._index
+        for sealed in state.sealed.values():
+            if sealed.content != hash_of("response", body).hex():
+                self._fault("7.7", "the response in clear is another than the one sealed to an auditor")
         return True
+
+    def _response_due(self, round_index: int) -> int:
+        epoch = self.manifest.epoch_of(round_index)
+        if self.manifest.disclosure == "auditor":  # in clear only with the whole epoch
+            return self.epoch_deadline(epoch, "whole")
+        return self.response_deadline(round_index)
+
+    def _on_sealed_response(self, statement: m.Statement, body: m.SealedResponse) -> bool:
+        if not self._by_auctioneer(statement):
+            return False
+        state = self.round(body.round)
+        if body.epoch != self.manifest.epoch_of(body.round):
+            return self._fault("8.5", f"response of round {body.round} under epoch {body.epoch}")
+        if body.auditor not in {key.party for key in self.auditors} or self.manifest.disclosure != "auditor":
+            return self._fault("7.7", "a response is sealed to nobody whom the manifest names")
+        if body.auditor in state.sealed:
+            return self._fault("6.6", "a second response to an auditor")
+        if self._proven_late(self._index, self.response_deadline(body.round)):
+            return self._fault("6.6", "response after the deadline")
+        try:
+            hash_from_hex(body.content, "content")
+            bytes_from_hex(body.ct, "sealed response")
+        except MalformedError as error:
+            return self._fault("7.7", str(error))
+        if any(other.content != body.content for other in state.sealed.values()):
+            self._fault("7.7", "two auditors are sent different responses")
+        state.sealed[body.auditor] = body
+        return True
+
+    def _on_escalation(self, statement: m.Statement, body: m.Escalation) -> bool:
+        if not self._by_auditor(statement, body.epoch):
+            return False
+        state, drawn, seed = self.epoch(body.epoch), self.drawn(body.epoch), self.seed(body.epoch)
+        rounds = self.manifest.rounds_of(body.epoch)
+        if drawn is None or seed is None or state.verdicts or state.settlement is not None:
+            return self._fault("7.8", "escalation before the draw, or after a verdict", "auditor")
+        most = min(len(drawn) + self.manifest.audit.escalation, len(rounds))
+        if not len(drawn) < len(body.rounds) <= most or body.rounds != by_ticket(seed, rounds)[: len(body.rounds)]:
+            text = f"escalation to {len(body.rounds)} rounds, wanted the first {len(drawn) + 1} to {most} by ticket"
+            return self._fault("7.8", text, "auditor")
+        if self._proven_late(self._index, self.epoch_deadline(body.epoch, "response")):
+            return self._fault("7.8", "escalation after the response deadline", "auditor")
+        state.escalated = max(state.escalated, len(body.rounds))
+        return True
+
+    def _on_canary(self, statement: m.Statement, body: m.Canary) -> bool:
+        if not self._signed(statement, self.arbiter, "arbiter"):
+            return False
+        if not 0 <= body.round < self.manifest.rounds or body.round in self.canaries:
+            return self._fault("7.9", f"canary of round {body.round}, revealed before or not scheduled", "arbiter")
+        try:
+            known = canary_commitment(body.round, hash_from_hex(body.nonce, "nonce")) in self.manifest.canaries
+        except MalformedError as error:
+            return self._fault("7.9", str(error), "arbiter")
+        if not known:
+            return self._fault("7.9", f"round {body.round} is no canary that the manifest commits to", "arbiter")
+        self.canaries[body.round] = self._index
+        return True
+
+    def _on_assessment(self, statement: m.Statement, body: m.Assessment) -> bool:
+        if not self._by_auditor(statement, body.epoch):
+            return False
+        state = self.epoch(body.epoch)
+        if not self.condemned(body.epoch):
+            return self._fault("6.6", "assessment without a verdict of deviation", "auditor")
+        open_rounds = [i for i in self.manifest.rounds_of(body.epoch) if self.round(i).response is None]
+        if self.first_closed(body.epoch) is not None and not self.passed(self.epoch_deadline(body.epoch, "whole")):
+            return self._fault("7.8", "assessment before the whole epoch is due to be open", "auditor")
+        if body.withheld != open_rounds:
+            return self._fault(
+                "7.8", f"assessment calls {body.withheld[:20]} withheld, not {open_rounds[:20]}", "auditor"
+            )
+        if state.assessment is not None:
+            return False  # the first counts; it is recomputed by whoever verifies
+        if body.returns and self.manifest.money.gains != "returned":
+            return self._fault("9.2", "assessment returns gains that the manifest lets stay", "auditor")
+        if any(item.account not in self.bidders or item.amount <= 0 for item in body.returns):
+            return self._fault("9.2", "assessment pays back to nobody who bid", "auditor")
+        state.assessment = body
+        return True
+
+    def _on_beacon(self, statement: m.Statement, body: m.Beacon) -> bool:
+        known = [self.auctioneer, self.arbiter, *self.auditors, *(bidder.key for bidder in self.bidders.values())]
+        signer = next((key for key in known if self.key_of(key).party == statement.signer), None)
+        if signer is None or self.manifest.beacon == NONE:
+            return self._fault("5.3", "a beacon of nobody known, or in a session without one", "log")
+        if not self._signed(statement, signer):
+            return False
+        try:
+            verify_beacon(body.beacon_round, bytes_from_hex(body.signature, "beacon signature"))
+        except (MalformedError, SignatureError, ValueError) as error:
+            return self._fault("5.3", str(error), "log")
+        self.beacons[body.beacon_round] = body.signature
+        return True
+
+    def supply_beacon(self, beacon_round: int, signature: bytes) -> None:
+        """Take a beacon round from outside the log (spec 5.3); raise SignatureError if it is false."""
+        verify_beacon(beacon_round, signature)
+        self.beacons.setdefault(beacon_round, signature.hex())
+
+    def _on_rotation(self, statement: m.Statement, body: m.Rotation) -> bool:
+        holder = self._holder(body.old)
+        try:
+            new = VerifierKey.parse(body.new)
+        except ProtocolError as error:
+            return self._fault("2.10", str(error), "log")
+        if holder is None or new.kind != ED25519 or self._holder(new.party) or new in self.roles:
+            return self._fault("2.10", "rotation of a key that signs nothing, or to one that is in use", "log")
+        if new.party in self._revoked or not self._by_registrar(statement, holder):
+            return self._fault("2.10", "rotation that neither the old key nor the registrar signed", "log")
+        self._current[holder.party] = new
+        if holder == self.auctioneer:
+            self.auctioneer_keys.append(new)
+        return True
+
+    def _on_revocation(self, statement: m.Statement, body: m.Revocation) -> bool:
+        holder = self._holder(body.key)
+        if holder is None or not self._by_registrar(statement, holder):
+            return self._fault(
+                "2.10", "revocation of a key that signs nothing, or by neither itself nor the registrar", "log"
+            )
+        if body.from_index <= self._index or body.key in self._revoked:
+            return self._fault(
+                "2.10", f"revocation from entry {body.from_index}, wanted after its own {self._index}", "log"
+            )
+        self._revoked[body.key] = body.from_index
+        if self.registrar is not None and statement.signer == self.registrar.party:
+            self.reported.add(body.key)
+        return True
+
+    def _holder(self, key_id: str) -> VerifierKey | None:
+        """Return the first key of whoever signs with a key now."""
+        holders = [self.auctioneer, self.arbiter, *self.auditors, *(bidder.key for bidder in self.bidders.values())]
+        return next((key for key in holders if self.key_of(key).party == key_id), None)
+
+    def _by_registrar(self, statement: m.Statement, holder: VerifierKey) -> bool:
+        if self.registrar is not None and statement.signer == self.registrar.party:
+            return self._signed(statement, self.registrar)
+        return self._signed(statement, holder)
 
     def _on_complaint(self, statement: m.Statement, body: m.Complaint) -> bool:
         if self._bidder(statement, body.bidder) is None:
@@ -443,31 +618,38 @@ class Session(SessionState):
         if not self._by_auditor(statement, body.epoch):
             return False
         state = self.epoch(body.epoch)
-        late = self.passed(self.epoch_deadline(body.epoch, "response"))
-        drawn = self.drawn(body.epoch)
-        if not late and (drawn is None or any(self.round(index).response is None for index in drawn)):
+        if not self.verdict_due(body.epoch):
             return self._fault("7.4", "verdict before the responses are due", "auditor")
-        if state.verdict is not None:
-            return False  # the first verdict counts; a second opinion is anyone's own run of `verify`
-        state.verdict, state.verdict_index = body, self._index
+        auditor = next(key.party for key in self.auditors if self.key_of(key).party == statement.signer)
+        if auditor in state.verdicts or state.settlement is not None:
+            return False  # an auditor's first verdict counts
+        state.verdicts[auditor] = (self._index, body)
         return True
 
     def _on_settlement(self, statement: m.Statement, body: m.Settlement | m.Halt) -> bool:
         if not self._signed(statement, self.arbiter):
             return False
         state = self.epochs.get(body.epoch)
-        if state is None or state.settlement is not None or state.verdict is None:
+        if state is None or state.settlement is not None or not state.verdicts:
             return self._fault("9.14", "settled twice, or before a verdict", "arbiter")
-        state.settlement = body
         halt = isinstance(body, m.Halt)
+        late = self.passed(self.epoch_deadline(body.epoch, "verdict"))
+        if len(state.verdicts) < len(self.auditors) and not late:
+            return self._fault("7.9", "settled before every auditor has spoken or is late", "arbiter")
+        if halt and state.assessment is None:
+            return self._fault("6.6", "halt before the whole epoch is assessed", "arbiter")
+        state.settlement = body
         if halt:
             self.halted_epoch = body.epoch
-        if halt != (state.verdict.result == DEVIATION):
-            self._fault("6.6", f"{statement.name} after the verdict {state.verdict.result}", "arbiter")
-        if body.verdict != hash_of("verdict", state.verdict).hex():
+        followed = [v for _, v in state.verdicts.values() if hash_of("verdict", v).hex() == body.verdict]
+        if not followed:
             self._fault("9.14", "settlement of another verdict", "arbiter")
+        elif halt and not self.condemned(body.epoch):
+            self._fault("6.6", "halt although no verdict says deviation, canaries apart", "arbiter")
+        elif not halt and self.condemned(body.epoch) and self.first_closed(body.epoch) is not None:
+            self._fault("6.6", "settled after a verdict of deviation with rounds that are not open", "arbiter")
         forfeits = self.forfeits(body.epoch)
-        wanted = epoch_amounts(self.auctioneer.party, self.manifest.money.penalty if halt else 0, forfeits)
+        wanted = self.settlement_amounts(body.epoch, halt=halt)
         for party, amount in forfeits.items():
             self.bidders[party].forfeited += amount
         for bidder in self.bidders.values():
@@ -475,6 +657,24 @@ class Session(SessionState):
         if [(item.account, item.amount) for item in body.amounts] != list(wanted.items()):
             self._fault("9.14", "settlement moves other amounts than the rules give", "arbiter")
         return True
+
+
+def canary_commitment(round_index: int, nonce: bytes) -> str:
+    """Return the commitment to a canary round that the manifest carries, hex (spec 7.9)."""
+    return hmac.digest(nonce, pae("canary", {"round": round_index}), "sha256").hex()
+
+
+def _early_opening(body: m.Bid) -> m.OpeningStatement:
+    """Return the opening that a bid of profile P0 brings along (spec 3.9)."""
+    return m.OpeningStatement(
+        session=body.session,
+        round=body.round,
+        bidder=body.bidder,
+        com=body.com,
+        link=str(body.link),
+        ct=str(body.ct),
+        ct_key=str(body.ct_key),
+    )
 
 
 def _chain(party: str, head: str) -> ChainVerifier:

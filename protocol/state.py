@@ -11,9 +11,10 @@ from protocol import messages as m
 from protocol.commitment import BidBody
 from protocol.encoding import Message
 from protocol.keys import VerifierKey
-from protocol.manifest import Manifest
+from protocol.manifest import NONE, Manifest
+from protocol.penalties import epoch_amounts
 from protocol.randomness.chains import ChainVerifier
-from protocol.randomness.tickets import audit_seed, draw_fixed, draw_independent
+from protocol.randomness.tickets import audit_seed, by_ticket, draw_fixed, draw_independent
 
 NO_BID: Final = "00" * 32  # `prev` of a bidder's first bid
 HOLDS: Final = "holds"
@@ -64,6 +65,7 @@ class RoundState:
     outcome_index: int = -1
     response: m.Response | None = None
     response_index: int = -1
+    sealed: dict[str, m.SealedResponse] = field(default_factory=dict)  # by auditor
 
 
 @dataclass(slots=True)
@@ -74,8 +76,9 @@ class EpochState:
     links: dict[str, tuple[int, str]] = field(default_factory=dict)
     closed: m.ContributionClose | None = None
     challenge: m.Challenge | None = None
-    verdict: m.VerdictStatement | None = None
-    verdict_index: int = -1
+    escalated: int = 0  # rounds in ticket order that auditors asked for, if more than were drawn
+    verdicts: dict[str, tuple[int, m.VerdictStatement]] = field(default_factory=dict)  # by auditor
+    assessment: m.Assessment | None = None
     settlement: m.Settlement | m.Halt | None = None
 
 
@@ -123,8 +126,13 @@ class SessionState:
         self.log_key = VerifierKey.parse(self.manifest.log)
         self.arbiter = VerifierKey.parse(self.manifest.arbiter)
         self.auditors = [VerifierKey.parse(text) for text in self.manifest.auditors]
+        self.mailboxes = [VerifierKey.parse(text) for text in self.manifest.mailboxes]
+        self.registrar = None if self.manifest.registrar == NONE else VerifierKey.parse(self.manifest.registrar)
+        self.roles = {self.auctioneer, self.log_key, self.arbiter, *self.auditors, *self.mailboxes}
+        self.roles |= set() if self.registrar is None else {self.registrar}
         statement.verify(self.auctioneer)
         self.id = self.manifest.session
+        self.auctioneer_keys = [self.auctioneer]  # every key that it ever signed with
         self.bidders: dict[str, BidderState] = {}
         self.seats: list[str] = []
         self.rounds: dict[int, RoundState] = {}
@@ -133,6 +141,12 @@ class SessionState:
         self.counts: Counter[str] = Counter(manifest=1)
         self.halted_epoch: int | None = None
         self.registration_closed = False
+        self.beacons: dict[int, str] = {}  # verified signatures by beacon round, hex
+        self.canaries: dict[int, int] = {}  # revealed canary rounds, and where they were revealed
+        self._current: dict[str, VerifierKey] = {}  # keys of parties whose key was rotated
+        self.reported: set[str] = set()  # keys that the registrar revoked: their receipts prove nothing
+        self._draws: dict[bytes, list[int]] = {}
+        self._revoked: dict[str, int] = {}  # key id: the log index from which it no longer signs
         self.unproven: list[str] = []  # what no checkpoint at hand shows; it makes a verdict inconclusive
         self.first_epoch = 0  # a bundle judges one epoch and holds little of those before it
         self._seal_keys = {0: bytes.fromhex(self.manifest.seal_key)}
@@ -150,6 +164,15 @@ class SessionState:
     def seal_key(self, epoch: int) -> bytes | None:
         """Return the auctioneer's sealing key of an epoch; None if it is not published yet."""
         return self._seal_keys.get(epoch)
+
+    def key_of(self, key: VerifierKey) -> VerifierKey:
+        """Return the key with which the holder of a first key signs now (spec 2.10)."""
+        return self._current.get(key.party, key)
+
+    def revoked(self, key: VerifierKey, index: int | None = None) -> bool:
+        """Whether a key no longer signs entries, at a log index or ever (spec 2.10)."""
+        start = self._revoked.get(key.party)
+        return start is not None and (index is None or index >= start)
 
     def last_cosigned(self, deadline: int | None = None) -> Cosigned | None:
         """Return the last checkpoint whose quorum stood at or before the deadline (spec 3.8); None if there is none."""
@@ -173,7 +196,7 @@ class SessionState:
     def due(self, body: Message) -> int:
         """Return the time by which a bidder's statement must be in the log: its own kind's deadline (spec 3.6)."""
         if isinstance(body, m.Presence | m.Bid):
-            return self.deadline(body.round, "close")
+            return self.deadline(body.round, "close")  # with mailboxes, theirs comes `mailbox_margin` earlier
         if isinstance(body, m.OpeningStatement):
             return self.deadline(body.round, "opening")
         if isinstance(body, m.Complaint):
@@ -227,14 +250,78 @@ class SessionState:
 
     def drawn(self, epoch: int) -> list[int] | None:
         """Return the rounds drawn for audit in ticket order (spec 5.5, 7.2); None while the seed is not known."""
-        root, contributions = self.epoch(epoch).root, self.contributions(epoch)
-        if root is None or self.auctioneer.party not in contributions:
+        seed = self.seed(epoch)
+        if seed is None:
             return None
-        seed = audit_seed(self.id, epoch, root.root, contributions)
-        rounds, audit = self.manifest.rounds_of(epoch), self.manifest.audit
-        if audit.mode == "fixed":
-            return draw_fixed(seed, rounds, min(audit.k, len(rounds)))
-        return draw_independent(seed, rounds, audit.q_num, audit.q_den)
+        if seed not in self._draws:  # asked for with every response, and the same each time
+            rounds, audit = self.manifest.rounds_of(epoch), self.manifest.audit
+            if audit.mode == "fixed":
+                self._draws[seed] = draw_fixed(seed, rounds, min(audit.k, len(rounds)))
+            else:
+                self._draws[seed] = draw_independent(seed, rounds, self.manifest.chance)
+        return self._draws[seed]
+
+    def seed(self, epoch: int) -> bytes | None:
+        """Return the seed of an epoch's audit draw (spec 5.5); None while a contribution or the beacon is missing."""
+        root, contributions = self.epoch(epoch).root, self.contributions(epoch)
+        beacon = self.beacon_for(self.manifest.beacon_of_epoch(epoch))
+        if root is None or beacon is None or self.auctioneer.party not in contributions:
+            return None
+        return audit_seed(self.id, epoch, root.root, contributions, beacon)
+
+    def beacon_for(self, beacon_round: int) -> str | None:
+        """Return the signature of a beacon round, "" for round 0 (no beacon); None if it is not at hand."""
+        return self.beacons.get(beacon_round) if beacon_round else ""
+
+    def audited(self, epoch: int) -> list[int] | None:
+        """Return the rounds to disclose for the verdict: those drawn, and more of the same order (spec 7.8)."""
+        drawn, seed = self.drawn(epoch), self.seed(epoch)
+        if drawn is None or seed is None or self.epoch(epoch).escalated <= len(drawn):
+            return drawn
+        return by_ticket(seed, self.manifest.rounds_of(epoch))[: self.epoch(epoch).escalated]
+
+    def disclosed(self, round_index: int) -> bool:
+        """Whether a drawn round is disclosed as the manifest wants: in clear, or sealed to every auditor (spec 7.7)."""
+        state = self.rounds.get(round_index, RoundState())
+        if state.response is not None or self.manifest.disclosure == "public":
+            return state.response is not None
+        return len(state.sealed) == len(self.auditors)
+
+    def response_deadline(self, round_index: int) -> int:
+        """Return when the disclosure of a round is due: drawn, escalated, or with its whole epoch (spec 6.6, 7.8)."""
+        epoch = self.manifest.epoch_of(round_index)
+        if round_index in (self.drawn(epoch) or ()):
+            return self.epoch_deadline(epoch, "response")
+        return self.epoch_deadline(epoch, "verdict" if round_index in (self.audited(epoch) or ()) else "whole")
+
+    def explained(self, verdict: m.VerdictStatement) -> bool:
+        """Whether every finding of a verdict is of a revealed canary round (spec 7.9)."""
+        return verdict.findings_count == len(verdict.findings) and all(
+            finding.rule == "7.5" and finding.round in self.canaries for finding in verdict.findings
+        )
+
+    def condemned(self, epoch: int) -> bool:
+        """Whether a verdict says "deviation", canaries apart: the whole epoch is then opened (spec 6.6, 7.8)."""
+        return any(v.result == DEVIATION and not self.explained(v) for _, v in self.epoch(epoch).verdicts.values())
+
+    def verdict_due(self, epoch: int) -> bool:
+        """Whether an auditor may judge: every round to be disclosed is, or its deadline has passed (spec 7.4)."""
+        audited = self.audited(epoch)
+        if audited is None:
+            return self.passed(self.epoch_deadline(epoch, "response"))
+        return all(self.disclosed(i) or self.passed(self.response_deadline(i)) for i in audited)
+
+    def first_closed(self, epoch: int) -> int | None:
+        """Return the first round of an epoch that is not disclosed in clear; None if all are."""
+        rounds = self.manifest.rounds_of(epoch)
+        return next((index for index in rounds if self.rounds.get(index, RoundState()).response is None), None)
+
+    def settlement_amounts(self, epoch: int, *, halt: bool) -> dict[str, int]:
+        """Return what the arbiter moves at the end of an epoch, by account (spec 6.6, 9.2, 9.14)."""
+        penalty = self.manifest.money.penalty if halt else 0
+        assessment = self.epoch(epoch).assessment
+        returns = {item.account: item.amount for item in assessment.returns} if halt and assessment else {}
+        return epoch_amounts(self.auctioneer.party, penalty, self.forfeits(epoch), returns)
 
     def present(self, epoch: int) -> set[str]:
         """Return who took part in a round of an epoch."""
@@ -300,6 +387,8 @@ class SessionState:
                 deadline = self.deadline(index, "outcome")
                 if state.close is None:
                     missing("6.5", index, f"close of round {index}", deadline)
+                elif state.outcome is None and self.beacon_for(self.manifest.beacon_of_round(index)) is None:
+                    waiting.append(f"beacon round {self.manifest.beacon_of_round(index)} is not at hand (spec 5.4)")
                 elif state.outcome is None:
                     missing("6.5", index, f"outcome of round {index}", deadline)
                 elif self._proven_late(state.outcome_index, deadline):
@@ -309,17 +398,20 @@ class SessionState:
             drawn = self.drawn(epoch)
             if self.epoch(epoch).root is None:
                 missing("6.6", -1, f"root of epoch {epoch}", self.epoch_deadline(epoch, "contribution"))
+            elif self.auctioneer.party in self.contributions(epoch) and drawn is None:
+                waiting.append(f"beacon round {self.manifest.beacon_of_epoch(epoch)} is not at hand (spec 5.4)")
             elif drawn is None:
                 missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
                         self.epoch_deadline(epoch, "contribution"))  # fmt: skip
-            if drawn is None:
-                missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
-                        self.epoch_deadline(epoch, "contribution"))  # fmt: skip
-            for index in drawn or ():
-                if self.round(index).response is None:
-                    missing("7.4", index, f"response for drawn round {index}", self.epoch_deadline(epoch, "response"))
-            if self.epoch(epoch).verdict is None:
+            for index in self.audited(epoch) or ():
+                if not self.disclosed(index):
+                    missing("7.4", index, f"response for drawn round {index}", self.response_deadline(index))
+            if not self.epoch(epoch).verdicts:
                 waiting.append(f"verdict on epoch {epoch} is not there yet")
+            elif self.condemned(epoch) and self.epoch(epoch).settlement is None:
+                for index in self.manifest.rounds_of(epoch):
+                    if self.rounds[index].response is None and only is None:
+                        missing("7.8", index, f"disclosure of round {index}", self.epoch_deadline(epoch, "whole"))
             elif self.epoch(epoch).settlement is None and only is None:
                 waiting.append(f"settlement of epoch {epoch} is not there yet")
             if waiting:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol import messages as m
 from protocol.artifact import Sandbox
@@ -24,15 +25,27 @@ from protocol.errors import (
     InconclusiveError,
     LimitError,
     MalformedError,
+    ProtocolError,
     RootMismatchError,
     VerificationError,
 )
-from protocol.evidence import check_artifact, check_complaints, check_verdicts, recheck
+from protocol.evidence import (
+    CANARY,
+    check_artifact,
+    check_assessments,
+    check_complaints,
+    check_decisions,
+    check_sealed,
+    check_verdicts,
+    recheck,
+)
 from protocol.keys import VerifierKey
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
 from protocol.log.policy import MAX_POLICY, Policy
 from protocol.log.tiles import CHECKPOINT, ProofFile, expected_tiles, is_tile_path, read_entries, tile_path
+from protocol.mailbox import forced
 from protocol.manifest import Manifest
+from protocol.outcomes import unseal_response
 from protocol.penalties import check_manifest_stakes
 from protocol.session import Session
 from protocol.state import Cosigned, Finding
@@ -114,19 +127,38 @@ class Verdict:
         return self.STATUS[self.verdict]
 
 
-def verify_path(path: Path, trust: Trust | None = None, at: int | None = None) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What a reader brings along besides the files that it judges.
+
+    Attributes:
+        trust: What it pins; without it the best verdict is "inconclusive".
+        at: Time to judge freshness by, seconds since 1970; without it nothing is called stale (spec 8.2).
+        seal_key: An auditor's X25519 key, to open what is sealed to it (spec 7.7).
+        beacons: Signatures by beacon round, from outside the log (spec 5.3).
+    """
+
+    trust: Trust | None = None
+    at: int | None = None
+    seal_key: X25519PrivateKey | None = None
+    beacons: Mapping[int, bytes] = field(default_factory=dict)
+
+
+def verify_path(path: Path, trust: Trust | None = None, at: int | None = None, *, aids: Aids | None = None) -> Verdict:
     """Judge a session folder, its public folder, or an epoch's bundle; never raises on what the files hold.
 
     Args:
         path: Folder of a session (`public/` inside), of a public log, or of a bundle.
         trust: What the verifier pins; without it the best verdict is "inconclusive".
         at: Time to judge freshness by, seconds since 1970; without it nothing is called stale (spec 8.2).
+        aids: Instead of `trust` and `at`: these and more.
     """
+    aids = aids or Aids(trust, at)
     public = path / "public" if (path / "public").is_dir() else path
     if public.is_symlink():
         return Verdict("malformed", notes=[f"{public}: a link, wanted a folder (hardening 1.11)"])
     reader = _verify_bundle if (public / ENTRIES).is_dir() else _verify_public
-    return _guard(lambda verdict: reader(public, trust, at, verdict))
+    return _guard(lambda verdict: reader(public, aids, verdict))
 
 
 def _guard(work: Callable[[Verdict], None]) -> Verdict:
@@ -268,11 +300,12 @@ def load_public(folder: Path, trust: Trust | None) -> Loaded:
     return Loaded(session, list(enumerate(entries)), checkpoints, artifact)
 
 
-def _verify_public(folder: Path, trust: Trust | None, at: int | None, verdict: Verdict) -> None:
-    _judge(load_public(folder, trust), trust, at, verdict)
+def _verify_public(folder: Path, aids: Aids, verdict: Verdict) -> None:
+    _judge(load_public(folder, aids.trust), aids, verdict)
 
 
-def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict, epoch: int | None = None) -> None:
+def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = None) -> None:
+    trust, at = aids.trust, aids.at
     session, entries, checkpoints = loaded.session, loaded.entries, loaded.checkpoints
     verdict.checked.update({"log entries": len(entries), "checkpoints": len(checkpoints)})
     manifest = session.manifest
@@ -280,6 +313,8 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
     verdict.trusted = trust is not None
     verdict.session = session
     _add_cosigned(session, checkpoints)
+    for beacon_round, signature in aids.beacons.items():
+        session.supply_beacon(beacon_round, signature)
     for index, entry in entries[1:]:
         session.apply(index, entry)
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
@@ -289,22 +324,31 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
     except VerificationError as error:
         findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
     overdue, waiting = session.overdue(only=epoch)
-    drawn = [
-        index
-        for number in (range(manifest.epochs) if epoch is None else [epoch])
-        if number in session.epochs
-        for index in session.drawn(number) or ()
-    ]
+    judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
+    opened = sorted(index for index, state in session.rounds.items() if state.response is not None and index in judged)
+    responses, unread = _open_sealed(session, judged, aids.seal_key)
     with Sandbox(loaded.artifact, manifest.mech) as runner:
         findings += check_artifact(session, runner.header)
         if any(finding.rule == "2.13" for finding in findings):
             rechecked: list[Finding] = []
         else:
-            rechecked, counts = recheck(session, drawn, runner)
+            above: dict[int, dict[str, int]] = {}
+            shown = sorted({*opened, *responses})
+            rechecked, counts = recheck(session, shown, runner, responses=responses, overcharged=above)
             verdict.checked.update(counts)
-    complaints = check_complaints(session, range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch))
-    findings = [*findings, *overdue, *rechecked, *complaints, *check_verdicts(session, rechecked)]
-    verdict.findings = sorted(findings, key=lambda finding: (finding.round, finding.rule))
+            findings += check_assessments(session, rechecked, above)
+    findings = [
+        *findings,
+        *overdue,
+        *(finding for finding in rechecked if finding.party != CANARY),
+        *check_complaints(session, judged),
+        *check_sealed(session, judged),
+        *check_verdicts(session, rechecked, readable=not unread),
+        *check_decisions(session, rechecked),
+    ]
+    verdict.findings = sorted(set(findings), key=lambda finding: (finding.round, finding.rule, finding.text))
+    if unread:
+        session.unproven.append(f"{len(unread)} drawn rounds are sealed to the auditors; their verdicts vouch for them")
     waiting = [*session.unproven, *waiting]
     last = max((time for _, time in checkpoints), default=0)
     if verdict.findings:
@@ -324,6 +368,32 @@ def _judge(loaded: Loaded, trust: Trust | None, at: int | None, verdict: Verdict
         verdict.verdict = "holds"
 
 
+def _open_sealed(
+    session: Session, rounds: Iterable[int], key: X25519PrivateKey | None
+) -> tuple[dict[int, m.Response], list[int]]:
+    """Open what is sealed to the reader; return it, and the rounds that stay closed (spec 7.7)."""
+    responses: dict[int, m.Response] = {}
+    unread: list[int] = []
+    own = key.public_key().public_bytes_raw().hex() if key else ""
+    parties = [
+        a.party for a, text in zip(session.auditors, session.manifest.auditor_seals, strict=False) if text == own
+    ]
+    for index in rounds:
+        state = session.rounds.get(index)
+        if state is None or not state.sealed or state.response is not None:
+            continue
+        sealed = next((state.sealed[party] for party in parties if party in state.sealed), None)
+        if key is None or sealed is None:
+            unread.append(index)
+            continue
+        try:
+            responses[index] = unseal_response(session, sealed, key)
+        except ProtocolError as error:
+            # no finding: who lied shows only once the round is opened in clear, which a verdict of deviation calls for
+            session.unproven.append(f"round {index}: what is sealed to the reader does not open: {error}")
+    return responses, unread
+
+
 def _add_cosigned(session: Session, checkpoints: list[tuple[Checkpoint, int]]) -> None:
     session.add_cosigned({Cosigned(item.size, item.root.hex(), time) for item, time in checkpoints})
 
@@ -334,13 +404,27 @@ def _labels(session: Session) -> list[str]:
     return [
         f"opening profile {manifest.profile}",
         "randomness: contributions only" if manifest.beacon == "none" else f"randomness: beacon {manifest.beacon}",
-        "mailboxes: none, so a refused receipt cannot be proved",
+        _mailbox_label(manifest),
         f"disclosure: {manifest.disclosure}",
+        f"gains: {manifest.money.gains}",
+        *(
+            ["last look possible: the auctioneer can read the bids before the close"]
+            if manifest.profile == "P0"
+            else []
+        ),
+        *([] if manifest.profile == "P1" and manifest.mailboxes else ["credible ex post only"]),
         *(["preset record: no penalty deters, winners of lotteries are not drawn again"] if record else []),
     ]
 
 
-def _verify_bundle(folder: Path, trust: Trust | None, at: int | None, verdict: Verdict) -> None:
+def _mailbox_label(manifest: Manifest) -> str:
+    if not manifest.mailboxes:
+        return "mailboxes: none, so a refused receipt cannot be proved"
+    return f"mailboxes: {len(manifest.mailboxes)}, of which {manifest.faulty_mailboxes} may fail"
+
+
+def _verify_bundle(folder: Path, aids: Aids, verdict: Verdict) -> None:
+    trust = aids.trust
     names = _list_files(folder)
     numbers: dict[str, list[int]] = {CHECKPOINTS: [], ENTRIES: [], PROOFS: []}
     suffixes = {CHECKPOINTS: "", ENTRIES: ".json", PROOFS: ".tlog-proof"}
@@ -380,7 +464,7 @@ def _verify_bundle(folder: Path, trust: Trust | None, at: int | None, verdict: V
         0
     ]  # later checkpoints prove the entries; what they show of later times is not this bundle's matter
     within = [(checkpoint, time) for checkpoint, time in checkpoints if checkpoint.size <= last + 1]
-    _judge(Loaded(session, entries, within, artifact), trust, at, verdict, epoch)
+    _judge(Loaded(session, entries, within, artifact), aids, verdict, epoch)
 
 
 def _bundle_epoch(session: Session, entries: list[tuple[int, bytes]]) -> int:
@@ -395,8 +479,8 @@ def _bundle_epoch(session: Session, entries: list[tuple[int, bytes]]) -> int:
     """
     bodies = [(index, _body(entry)) for index, entry in entries]
     last_index, last = bodies[-1]
-    if not isinstance(last, m.VerdictStatement):
-        raise InconclusiveError("the bundle does not end with a verdict (spec 8.1)")
+    if not isinstance(last, m.VerdictStatement | m.Assessment):
+        raise InconclusiveError("the bundle does not end with a verdict or an assessment (spec 8.1)")
     epoch = last.epoch
     if not 0 <= epoch < session.manifest.epochs:
         raise InconclusiveError(f"the bundle ends with a verdict on epoch {epoch} (spec 8.1)")
@@ -412,7 +496,8 @@ def _bundle_epoch(session: Session, entries: list[tuple[int, bytes]]) -> int:
     setup_end = closed[0] + 1
     first = start[0] if epoch > 0 else setup_end
     wanted = [*range(setup_end), *range(first, last_index + 1)]
-    if [index for index, _ in bodies] != wanted:
+    keys = {index for index, body in bodies if isinstance(body, m.Rotation | m.Revocation)}  # of whatever time
+    if [index for index, _ in bodies if index in wanted or index not in keys] != wanted:
         raise InconclusiveError(
             f"the bundle has a gap: wanted entries 0 to {setup_end - 1} and {first} to {last_index}"
         )
@@ -426,47 +511,93 @@ def _body(entry: bytes) -> Message | None:
         return None  # malformed bytes inside the log are evidence, judged with the rest (spec 8.4)
 
 
-def verify_receipt(data: bytes, trust: Trust, folder: Path | None) -> Verdict:
-    """Judge a receipt: signed by the auctioneer, and its statement in the log by `appear_by` (spec 3.6).
+def verify_receipts(files: Sequence[bytes], trust: Trust, folder: Path | None) -> Verdict:
+    """Judge receipts and what they promise: the statement is in the log by `appear_by` (spec 3.6, 3.7).
+
+    One receipt of the auctioneer convicts it where the statement is missing; without one, receipts of more mailboxes
+    than may be faulty do.
 
     Args:
-        data: The receipt's bytes.
+        files: The receipts' bytes, all for one statement; for mailboxes' receipts also the statement's own bytes.
         trust: What the verifier pins.
-        folder: Public folder of the log; without it only the signature is checked and the verdict is inconclusive.
+        folder: Public folder of the log; without it only the auctioneer's signature is checked, which is inconclusive.
     """
 
     def work(verdict: Verdict) -> None:
-        statement, receipt = m.decode_as(data.rstrip(b"\n"), m.Receipt)
-        statement.verify(VerifierKey.parse(trust.auctioneer))
-        if receipt.session != trust.session:
+        if not files:
+            raise MalformedError("no receipt was given")
+        parsed = [m.Statement.decode(data.rstrip(b"\n")) for data in files]
+        bodies = [(statement, statement.body) for statement in parsed]
+        receipts = [(statement, body) for statement, body in bodies if isinstance(body, m.Receipt)]
+        if not receipts:
+            raise MalformedError(f"wanted a receipt statement, got {parsed[0].name}")
+        receipt = receipts[0][1]
+        if any(body.session != trust.session for _, body in receipts):
             raise BindingError("the receipt is of another session (spec 8.5)")
-        verdict.trusted = True
-        verdict.checked["receipts"] += 1
+        if any(body.statement != receipt.statement for _, body in receipts):
+            raise BindingError("the receipts are for different statements (spec 8.5)")
         if folder is None:
+            receipts[0][0].verify(VerifierKey.parse(trust.auctioneer))
+            verdict.trusted = True
             raise InconclusiveError("no log was given to look for the statement in (spec 3.6)")
         public = folder / "public" if (folder / "public").is_dir() else folder
         loaded = load_public(public, trust)
         session = loaded.session
+        verdict.trusted = True
+        verdict.checked["receipts"] = len(receipts)
         _add_cosigned(session, loaded.checkpoints)
-        times = [(checkpoint.size, time) for checkpoint, time in loaded.checkpoints]
-        for index, entry in loaded.entries:
-            try:
-                identity = m.Statement.decode(entry).identity
-            except MalformedError:
-                continue  # junk in the log is its own finding, and hides no statement
-            if identity != receipt.statement:
-                continue
-            if any(size > index and time <= receipt.appear_by for size, time in times):
-                verdict.verdict = "holds"
-                return
-            if not any(size <= index and time > receipt.appear_by for size, time in times):
-                raise InconclusiveError("no checkpoint at hand shows when the statement was logged (spec 3.6)")
-            break
-        else:
-            if not session.passed(receipt.appear_by):
-                raise InconclusiveError("the receipt's deadline has not passed in this log (spec 3.6)")
-        text = f"the statement {receipt.statement[:16]}... has a receipt and is not in the log in time"
-        verdict.findings.append(Finding("3.6", receipt.round, "auctioneer", text))
-        verdict.verdict = "deviation"
+        for index, entry in loaded.entries[1:]:
+            session.apply(index, entry)
+        rule, signed = "3.6", _by_auctioneer(session, receipts)
+        if signed is None:
+            statement = next((item for item in parsed if item.identity == receipt.statement), None)
+            if statement is None:
+                raise InconclusiveError(
+                    "receipts of mailboxes prove only with the statement itself beside them (spec 3.7)"
+                )
+            if not forced(session, statement, [item.data for item, _ in receipts]):
+                raise InconclusiveError("too few of the manifest's mailboxes stamped the statement in time (spec 3.7)")
+            rule, signed = "3.7", receipt
+        verdict.verdict = _judge_promise(session, loaded, signed)
+        if verdict.verdict == "deviation":
+            text = f"the statement {signed.statement[:16]}... has receipts and is not in the log in time"
+            verdict.findings.append(Finding(rule, signed.round, "auctioneer", text))
 
     return _guard(work)
+
+
+def _by_auctioneer(session: Session, receipts: Sequence[tuple[m.Statement, m.Receipt]]) -> m.Receipt | None:
+    """Return the first receipt that the auctioneer signed; a key that the registrar revoked proves nothing (2.10)."""
+    mailboxes = {key.party for key in session.mailboxes}
+    for statement, receipt in receipts:
+        key = next((key for key in session.auctioneer_keys if key.party == statement.signer), None)
+        if key is not None:
+            statement.verify(key)
+            if key.party in session.reported:
+                raise InconclusiveError("the receipt is signed by a key that the registrar revoked (spec 2.10)")
+            return receipt
+        if statement.signer not in mailboxes:
+            raise BindingError(
+                "the receipt is signed by neither the auctioneer nor a mailbox of the session (spec 8.5)"
+            )
+    return None
+
+
+def _judge_promise(session: Session, loaded: Loaded, receipt: m.Receipt) -> str:
+    """Return "holds" or "deviation": whether the log has the statement in time, as far as the checkpoints show."""
+    times = [(checkpoint.size, time) for checkpoint, time in loaded.checkpoints]
+    for index, entry in loaded.entries:
+        try:
+            identity = m.Statement.decode(entry).identity
+        except MalformedError:
+            continue  # junk in the log is its own finding, and hides no statement
+        if identity != receipt.statement:
+            continue
+        if any(size > index and time <= receipt.appear_by for size, time in times):
+            return "holds"
+        if not any(size <= index and time > receipt.appear_by for size, time in times):
+            raise InconclusiveError("no checkpoint at hand shows when the statement was logged (spec 3.6)")
+        return "deviation"
+    if not session.passed(receipt.appear_by):
+        raise InconclusiveError("the receipt's deadline has not passed in this log (spec 3.6)")
+    return "deviation"

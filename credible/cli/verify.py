@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from credible.cli.common import Json, UsageError, show
+from protocol.encoding import MAX_STATEMENT
 from protocol.errors import MalformedError
-from protocol.log.note import MAX_NOTE
 from protocol.storage.files import read_file
-from protocol.verify import Trust, Verdict, verify_path, verify_receipt
+from protocol.verify import Trust, Verdict, verify_path, verify_receipts
 
 
 def verify(
@@ -19,6 +19,9 @@ def verify(
     trust: Annotated[Path | None, typer.Option(help="Trust file: what you pin; nothing in PATH is trusted.")] = None,
     at: Annotated[int | None, typer.Option(help="Judge freshness at this time, seconds since 1970.")] = None,
     against: Annotated[Path | None, typer.Option(help="Public folder of the log, for a receipt.")] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="More receipts for the same statement, or the statement; repeatable.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Judge a session, bundle or receipt, offline; reads nothing else, never writes."""
@@ -31,7 +34,8 @@ def verify(
     if path.is_file():
         if pinned is None:
             raise UsageError("a receipt is judged by what you pin: give --trust FILE")
-        verdict = verify_receipt(read_file(path, MAX_NOTE), pinned, against)
+        files = [read_file(file, MAX_STATEMENT + 1) for file in (path, *(beside or []))]
+        verdict = verify_receipts(files, pinned, against)
     else:
         verdict = verify_path(path, pinned, at)
     show(verdict_json(verdict), verdict_lines(path, verdict), as_json=json)

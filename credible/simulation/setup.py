@@ -7,19 +7,34 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from protocol.artifact import Header
 from protocol.auctioneer import AuctioneerKeys
 from protocol.bidder import BidderKeys
 from protocol.encoding import MAX_STATEMENT, pae
-from protocol.keys import COSIGNATURE, SigningKey, derive
-from protocol.log.policy import Policy, single_witness
-from protocol.manifest import FORMAT, SEEDED_LABEL, AuditRule, Grid, Manifest, Money, Offsets
-from protocol.penalties import gain_bound, penalty_fixed, penalty_stream
+from protocol.keys import COSIGNATURE, SigningKey, derive, derive_seal_key
+from protocol.log.policy import Policy, group_policy
+from protocol.manifest import (
+    FORMAT,
+    LEAST_BEACON_DELAY,
+    NONE,
+    SEEDED_LABEL,
+    AuditRule,
+    Exposure,
+    Grid,
+    Manifest,
+    Money,
+    Offsets,
+)
+from protocol.penalties import audit_chance, gain_bound, penalty_fixed, penalty_stream
+from protocol.session import canary_commitment
 
 PERIOD: Final = 600  # seconds of a round
 EPOCH_GAP: Final = 600
+MAILBOX_MARGIN: Final = 30
 OFFSETS: Final = Offsets(
-    close=120, opening=240, outcome=360, complaint=480, root=60, contribution=180, response=360, verdict=480
+    close=120, opening=240, outcome=360, complaint=480, root=60, contribution=180, response=360, verdict=480, whole=580
 )
 START: Final = 1_767_225_600  # 2026-01-01T00:00:00Z: a simulation runs on its own clock
 RETENTION: Final = 366 * 86_400
@@ -54,13 +69,29 @@ class Secrets:
         """Return the keys of the bidder on a seat."""
         return BidderKeys(self._of(f"bidder-{seat}"), f"{NAME}/{name}")
 
-    def witness(self) -> SigningKey:
-        """Return the witness's cosignature key."""
-        return SigningKey(f"{NAME}/witness", self._of("witness"), COSIGNATURE)
+    def witness(self, number: int = 0) -> SigningKey:
+        """Return a witness's cosignature key."""
+        return SigningKey(f"{NAME}/witness-{number}", self._of(f"witness-{number}"), COSIGNATURE)
 
-    def auditor(self) -> SigningKey:
-        """Return the auditor's key."""
-        return SigningKey(f"{NAME}/auditor", self._of("auditor"))
+    def auditor(self, number: int = 0) -> SigningKey:
+        """Return an auditor's key."""
+        return SigningKey(f"{NAME}/auditor-{number}", self._of(f"auditor-{number}"))
+
+    def auditor_seal(self, number: int = 0) -> X25519PrivateKey:
+        """Return the key that responses are sealed to, for an auditor (spec 7.7)."""
+        return derive_seal_key(self._of(f"auditor-seal-{number}"))
+
+    def mailbox(self, number: int) -> SigningKey:
+        """Return a mailbox's key."""
+        return SigningKey(f"{NAME}/mailbox-{number}", self._of(f"mailbox-{number}"))
+
+    def registrar(self) -> SigningKey:
+        """Return the registrar's key."""
+        return SigningKey(f"{NAME}/registrar", self._of("registrar"))
+
+    def canary(self, round_index: int) -> bytes:
+        """Return the arbiter's nonce of a canary round (spec 7.9)."""
+        return self._of(f"canary-{round_index}")
 
     def arbiter(self) -> SigningKey:
         """Return the arbiter's key."""
@@ -91,6 +122,25 @@ class Rules:
         largest_round: Most bidders that one round will have; all seats if left at 0.
         label: A text for people.
         seeded: Whether all secrets come from a seed.
+        profile: "P1" or "P0" (spec 3.9).
+        gains: "kept" or "returned" (spec 9.2).
+        valuation: "additive" or "unit_demand"; the latter draws by "bvn".
+        support_rule: "void" or "clamp" (spec 3.12).
+        disclosure: "public" or "auditor" (spec 7.7).
+        auditors: Number of auditors.
+        escalation: Rounds of an epoch that auditors may ask for beyond the draw (spec 7.8).
+        exposures: Highest bids by round, repeated, in grid units: audits by exposure (spec 9.10); "prompt" only.
+        witnesses: Number of witnesses n.
+        faulty_witnesses: f; the quorum is the smallest for which no split view is possible (spec 4.14).
+        mailboxes: Number of mailboxes.
+        faulty_mailboxes: f_m (spec 3.7).
+        aborting: c, bidders assumed to abort contributions for the auctioneer (spec 5.8).
+        canaries: Rounds with a planted fault (spec 7.9).
+        registrar: Whether a registrar may rotate and revoke keys (spec 2.10).
+        beacon: "none" or "quicknet" (spec 5.3).
+        start: Start of the session, seconds since 1970.
+        period: Seconds of a round.
+        epoch_gap: Seconds after an epoch.
     """
 
     preset: str
@@ -105,6 +155,25 @@ class Rules:
     largest_round: int = 0
     label: str = ""
     seeded: bool = False
+    profile: str = "P1"
+    gains: str = "kept"
+    valuation: str = "additive"
+    support_rule: str = "void"
+    disclosure: str = "public"
+    auditors: int = 1
+    escalation: int = 0
+    exposures: tuple[int, ...] = ()
+    witnesses: int = 1
+    faulty_witnesses: int = 0
+    mailboxes: int = 0
+    faulty_mailboxes: int = 0
+    aborting: int = 0
+    canaries: tuple[int, ...] = ()
+    registrar: bool = False
+    beacon: str = NONE
+    start: int = START
+    period: int = PERIOD
+    epoch_gap: int = EPOCH_GAP
 
 
 def draw_up(rules: Rules, header: Header, mech: str, keys: Secrets) -> tuple[Manifest, Policy]:
@@ -116,12 +185,20 @@ def draw_up(rules: Rules, header: Header, mech: str, keys: Secrets) -> tuple[Man
     prompt = rules.preset == "prompt"
     epoch = min(rules.epoch, rules.rounds) if prompt else rules.rounds
     g = gain_bound(header.items, header.bid_max, header.share_bits)
+    coins = 2**rules.aborting
+    exposures = [Exposure(maximum=top, num=1, den=1) for top in rules.exposures]
     if rules.preset == "published":
-        penalty = penalty_fixed(rules.rounds, rules.k, g)
+        penalty = penalty_fixed(rules.rounds, rules.k, g, gains=rules.gains, coins=coins)
     elif prompt:
         if rules.lag < epoch - 1:
             raise ValueError(f"lag is {rules.lag}, wanted at least {epoch - 1}: a verdict comes after its epoch")
-        penalty = penalty_stream(rules.q, rules.lag, g)
+        penalty = penalty_stream(rules.q, rules.lag, g, gains=rules.gains, coins=coins)
+        if exposures:
+            exposures = [
+                Exposure(maximum=e.maximum, num=pi.numerator, den=pi.denominator)
+                for e in exposures
+                for pi in [audit_chance(gain_bound(header.items, e.maximum, header.share_bits), penalty, rules.lag, g)]
+            ]
     elif rules.preset == "record":
         penalty = 0
     else:
@@ -143,7 +220,9 @@ def draw_up(rules: Rules, header: Header, mech: str, keys: Secrets) -> tuple[Man
     labels += [NO_DEPOSIT_LABEL] if rules.preset == "record" else []
     labels += [SEEDED_LABEL] if rules.seeded else []
     auctioneer = keys.auctioneer()
-    policy = single_witness(auctioneer.log().verifier, keys.witness().verifier)
+    quorum = (rules.witnesses + rules.faulty_witnesses) // 2 + 1
+    policy = group_policy(auctioneer.log().verifier, [keys.witness(n).verifier for n in range(rules.witnesses)], quorum)
+    mode = "fixed" if not prompt else "exposure" if exposures else "independent"
     epochs = -(-rules.rounds // epoch)
     manifest = Manifest(
         format=FORMAT,
@@ -153,38 +232,50 @@ def draw_up(rules: Rules, header: Header, mech: str, keys: Secrets) -> tuple[Man
         auctioneer=str(auctioneer.signing().verifier),
         log=str(auctioneer.log().verifier),
         arbiter=str(keys.arbiter().verifier),
-        auditors=[str(keys.auditor().verifier)],
+        registrar=str(keys.registrar().verifier) if rules.registrar else NONE,
+        auditors=[str(keys.auditor(n).verifier) for n in range(rules.auditors)],
+        auditor_seals=[
+            keys.auditor_seal(n).public_key().public_bytes_raw().hex()
+            for n in range(rules.auditors if rules.disclosure == "auditor" else 0)
+        ],
+        canaries=sorted(canary_commitment(index, keys.canary(index)) for index in rules.canaries),
+        mailboxes=[str(keys.mailbox(n).verifier) for n in range(rules.mailboxes)],
+        faulty_mailboxes=rules.faulty_mailboxes,
+        mailbox_margin=MAILBOX_MARGIN if rules.mailboxes else 0,
         policy=policy.digest,
-        faulty_witnesses=0,
+        faulty_witnesses=rules.faulty_witnesses,
         mech=mech,
-        profile="P1",
+        profile=rules.profile,
         share_bits=header.share_bits,
         seats=header.bidders,
         items=[f"item {index}" for index in range(header.items)],
         context=header.context,
         grid=Grid(unit=header.unit, minimum=rules.minimum, maximum=header.bid_max, step=1),
-        support_rule="void",
-        valuation="additive",
-        draw=rules.draw,
+        support_rule=rules.support_rule,
+        valuation=rules.valuation,
+        draw="bvn" if rules.valuation == "unit_demand" else rules.draw,
         charge=rules.charge,
         rounds=rules.rounds,
         epoch_rounds=epoch,
-        start=START,
-        period=PERIOD,
-        epoch_gap=EPOCH_GAP,
+        start=rules.start,
+        period=rules.period,
+        epoch_gap=rules.epoch_gap,
         offsets=OFFSETS,
         audit=AuditRule(
-            mode="independent" if prompt else "fixed",
+            mode=mode,
             k=0 if prompt else rules.k,
-            q_num=rules.q.numerator if prompt else 0,
-            q_den=rules.q.denominator if prompt else 1,
+            q_num=rules.q.numerator if mode == "independent" else 0,
+            q_den=rules.q.denominator if mode == "independent" else 1,
             lag=rules.lag if prompt else 0,
+            escalation=rules.escalation,
+            exposures=exposures,
         ),
         lottery_head=auctioneer.lottery(rules.rounds).head,
         audit_head=auctioneer.audit(epochs).head,
         seal_key=auctioneer.seal(0).public_key().public_bytes_raw().hex(),
-        beacon="none",
-        aborting=0,
+        beacon=rules.beacon,
+        beacon_delay=0 if rules.beacon == NONE else LEAST_BEACON_DELAY,
+        aborting=rules.aborting,
         money=Money(
             gain_bound=g,
             penalty=penalty,
@@ -192,9 +283,9 @@ def draw_up(rules: Rules, header: Header, mech: str, keys: Secrets) -> tuple[Man
             bidder_deposit=stake,
             opening_forfeit=stake,
             contribution_forfeit=stake,
-            gains="kept",
+            gains=rules.gains,
         ),
-        disclosure="public",
+        disclosure=rules.disclosure,
         retention=RETENTION,
     )
     policy.check_faults(manifest.faulty_witnesses)

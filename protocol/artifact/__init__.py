@@ -5,8 +5,8 @@ that a verifier that meets no artifact loads neither onnx nor onnxruntime.
 """
 
 from protocol.artifact.header import Header
-from protocol.artifact.rounds import RoundInput, RoundOutput
+from protocol.artifact.rounds import RoundInput, RoundOutput, Runner
 from protocol.artifact.sandbox import Sandbox
 from protocol.artifact.worker import Summary
 
-__all__ = ["Header", "RoundInput", "RoundOutput", "Sandbox", "Summary"]
+__all__ = ["Header", "RoundInput", "RoundOutput", "Runner", "Sandbox", "Summary"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from protocol.artifact.header import Header
 from protocol.encoding import MAX_INTEGER, Message
 from protocol.errors import ArtifactRefusedError
@@ -26,6 +29,18 @@ class RoundOutput(Message, frozen=True):
 
     allocation: list[list[int]]
     payment: list[int]
+
+
+class Runner(Protocol):
+    """What executes an artifact: `Sandbox` for foreign files, `artifact.engine.Engine` in process."""
+
+    def run(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
+        """Run rounds in the runtime."""
+        ...
+
+    def judge(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
+        """Evaluate rounds in the pure-Python judge (spec 7.6)."""
+        ...
 
 
 def check_input(header: Header, item: RoundInput) -> None:

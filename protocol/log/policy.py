@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -139,6 +139,10 @@ def _check_name(name: str, witnesses: Mapping[str, object], groups: Mapping[str,
         raise MalformedError(f"{problem}: bad or repeated name")
 
 
-def single_witness(log: VerifierKey, witness: VerifierKey) -> Policy:
-    """Return the policy of a log with one witness that must cosign."""
-    return Policy.parse(f"log {log}\nwitness w1 {witness}\nquorum w1\n".encode("ascii"))
+def group_policy(log: VerifierKey, witnesses: Sequence[VerifierKey], quorum: int) -> Policy:
+    """Return the policy of a log with n witnesses of which `quorum` must cosign (spec 4.12)."""
+    names = [f"w{number}" for number in range(1, len(witnesses) + 1)]
+    lines = [f"log {log}", *(f"witness {name} {key}" for name, key in zip(names, witnesses, strict=True))]
+    lines += [f"group witnesses {quorum} {' '.join(names)}", "quorum witnesses"] if len(names) > 1 else []
+    lines += [f"quorum {names[0] if names else NONE}"] if len(names) < 2 else []
+    return Policy.parse(("\n".join(lines) + "\n").encode("ascii"))

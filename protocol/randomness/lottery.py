@@ -29,16 +29,19 @@ def draw_winners(allocation: Sequence[Sequence[int]], seed: bytes, share_bits: i
         allocation: Shares by seat and item, in 2^-share_bits of an item.
         seed: `lottery_seed` of the round.
         share_bits: At most 32.
-        mode: "per_item", or "joint": the u of item 0 for all items.
+        mode: "per_item"; "joint": the u of item 0 for all items; "bvn": one draw of a whole assignment, in which no
+            seat wins two items, with the u of item 0.
 
     Returns:
         Seat by item; -1 for an item that stays unsold.
 
     Raises:
-        ValueError: If the mode is not one of these.
+        ValueError: If the mode is not one of these, or "bvn" is to draw from shares of a seat above one item.
     """
+    if mode == "bvn":
+        return assignment(allocation, share_bits, draw_number(seed, 0, share_bits))
     if mode not in ("per_item", "joint"):
-        raise ValueError(f"draw mode {mode!r}, wanted per_item or joint (spec 3.15)")
+        raise ValueError(f"draw mode {mode!r}, wanted per_item, joint or bvn (spec 3.15)")
     items = len(allocation[0]) if allocation else 0
     winners = []
     for item in range(items):
@@ -51,6 +54,70 @@ def draw_winners(allocation: Sequence[Sequence[int]], seed: bytes, share_bits: i
                 break
         winners.append(winner)
     return winners
+
+
+def assignment(allocation: Sequence[Sequence[int]], share_bits: int, u: int) -> list[int]:
+    """Return the assignment that covers `u` in the decomposition of an allocation into assignments (spec 3.15).
+
+    Birkhoff and von Neumann: a square matrix of nonnegative integers whose rows and columns all sum to W is a sum of
+    permutation matrices with integer weights that sum to W. The allocation is completed to such a matrix with a dummy
+    column for each seat and a dummy row for each item. Weights are taken off one by one, each the smallest entry on a
+    perfect matching of what is left; the matching is the one that augmenting paths find which try rows and columns in
+    ascending order, so that everybody finds the same. The u-th unit of weight decides, so each share is met exactly.
+
+    Args:
+        allocation: Shares by seat and item, in 2^-share_bits of an item.
+        share_bits: At most 32.
+        u: Draw, 0 <= u < 2^share_bits.
+
+    Returns:
+        Seat by item; -1 for an item that stays unsold. No seat stands for two items.
+
+    Raises:
+        ValueError: If a share is negative, or a seat's or an item's shares sum to more than one.
+    """
+    whole = 1 << share_bits
+    seats, items = len(allocation), len(allocation[0]) if allocation else 0
+    columns = [sum(row[item] for row in allocation) for item in range(items)]
+    if any(share < 0 for row in allocation for share in row) or any(
+        total > whole for total in (*columns, *(sum(row) for row in allocation))
+    ):
+        raise ValueError("shares are negative, or a seat's or an item's sum to more than one (spec 3.14)")
+    rest = [
+        [*row, *(whole - sum(row) if seat == i else 0 for i in range(seats))] for seat, row in enumerate(allocation)
+    ]
+    rest += [
+        [*(whole - columns[item] if item == i else 0 for i in range(items)), *(row[item] for row in allocation)]
+        for item in range(items)
+    ]
+    size, passed = seats + items, 0
+    while True:
+        match = _matching(rest, size)
+        weight = min(rest[row][column] for column, row in enumerate(match))
+        passed += weight
+        if passed > u:
+            return [match[item] if match[item] < seats else UNSOLD for item in range(items)]
+        for column, row in enumerate(match):
+            rest[row][column] -= weight
+
+
+def _matching(weights: list[list[int]], size: int) -> list[int]:
+    """Return a perfect matching on the positive entries, row by column (Kuhn's augmenting paths, ascending order)."""
+    match = [-1] * size
+
+    def augment(row: int, seen: set[int]) -> bool:
+        for column in range(size):
+            if weights[row][column] > 0 and column not in seen:
+                seen.add(column)
+                if match[column] < 0 or augment(match[column], seen):
+                    match[column] = row
+                    return True
+        return False
+
+    for row in range(size):
+        if not augment(row, set()):
+            raise RuntimeError("no perfect matching: rows and columns do not sum to the same")
+    return match
 
 
 def charge_of(

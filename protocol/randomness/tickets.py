@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from protocol.encoding import hash_of
 
@@ -30,6 +30,17 @@ def draw_fixed(seed: bytes, rounds: range, count: int) -> list[int]:
     return by_ticket(seed, rounds)[:count]
 
 
-def draw_independent(seed: bytes, rounds: range, numerator: int, denominator: int) -> list[int]:
-    """Return every round whose ticket falls below q = numerator/denominator of the range (spec 7.2, independent)."""
-    return [index for index in by_ticket(seed, rounds) if ticket(seed, index) * denominator < numerator << 256]
+def draw_independent(seed: bytes, rounds: range, chance: Callable[[int], tuple[int, int]]) -> list[int]:
+    """Return every round whose ticket falls below its chance of the range, in ticket order (spec 7.2).
+
+    Args:
+        seed: `audit_seed` of the epoch.
+        rounds: Rounds of the epoch.
+        chance: Numerator and denominator by round: q for all ("independent") or a round's own ("exposure").
+    """
+    drawn = []
+    for index in by_ticket(seed, rounds):
+        numerator, denominator = chance(index)
+        if ticket(seed, index) * denominator < numerator << 256:
+            drawn.append(index)
+    return drawn

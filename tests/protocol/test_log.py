@@ -18,7 +18,7 @@ from protocol.log.note import (
     sign_checkpoint,
     verify_log_signature,
 )
-from protocol.log.policy import Policy, single_witness
+from protocol.log.policy import Policy, group_policy
 from protocol.log.tiles import (
     ProofFile,
     TileDirectory,
@@ -141,7 +141,7 @@ def test_quorum_counts_witnesses_and_groups() -> None:  # spec 4.12
 
 def test_policies_that_allow_a_split_view_are_refused() -> None:  # spec 4.14
     policy("group g 4 w0 w1 w2 w3 w4\nquorum g").check_faults(1)
-    single_witness(LOG.verifier, WITNESSES[0].verifier).check_faults(0)
+    group_policy(LOG.verifier, [WITNESSES[0].verifier], 1).check_faults(0)
     for rule, faulty in (
         ("group g 3 w0 w1 w2 w3 w4\nquorum g", 1),
         ("group g 5 w0 w1 w2 w3 w4\nquorum g", 1),

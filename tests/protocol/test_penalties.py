@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from protocol.artifact.static import CheckedArtifact
 from protocol.errors import VerificationError
 from protocol.penalties import (
+    ESCROW,
     POOL,
     AccountBook,
     audits_needed,
@@ -154,5 +155,6 @@ def test_unbalanced_movements_are_refused() -> None:
     for amounts in ({"a": 1}, {"a": 1, "b": -2}, {"a": True, "b": -1}, {"a": 2**60, "b": -(2**60)}):
         with pytest.raises(ValueError, match="conserve|integer"):
             book.move("x", amounts)
-    assert epoch_amounts("x", 5, {"y": 2}) == {POOL: 7, "x": -5, "y": -2}
-    assert epoch_amounts("x", 0, {}) == {}
+    assert epoch_amounts("x", 5, {"y": 2}, {}) == {POOL: 7, "x": -5, "y": -2}
+    assert epoch_amounts("x", 5, {"y": 2}, {"y": 3}) == {POOL: 7, ESCROW: -3, "x": -5, "y": 1}
+    assert epoch_amounts("x", 0, {}, {}) == {}

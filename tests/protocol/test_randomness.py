@@ -41,7 +41,7 @@ def test_worked_values_of_the_specification() -> None:  # spec 11
     seed = audit_seed(SESSION, 0, ROOT, {PARTY: CHAIN.link(0)})
     assert seed.hex() == "023936934fac143551e5394993798383e89ad3f980f2eeb6c63e744a5427b537"
     assert by_ticket(seed, range(10)) == [9, 6, 2, 3, 1, 7, 4, 5, 8, 0]
-    assert sorted(draw_independent(seed, range(10), 1, 4)) == [2, 6, 9]
+    assert sorted(draw_independent(seed, range(10), lambda _: (1, 4))) == [2, 6, 9]
     draw = lottery_seed(SESSION, 0, ROOT, {PARTY: CHAIN.link(0)})
     assert (draw_number(draw, 0, 16), draw_number(draw, 1, 16)) == (2900, 59306)
 
@@ -123,7 +123,7 @@ def test_sealed_openings_are_reproducible_and_bound() -> None:  # spec 3.11
 def test_a_larger_fixed_sample_contains_the_smaller(seed: int, count: int) -> None:
     material = seed.to_bytes(32, "big")
     assert draw_fixed(material, range(12), count)[:-1] == draw_fixed(material, range(12), count - 1)
-    assert set(draw_independent(material, range(12), 1, 1)) == set(range(12))
+    assert set(draw_independent(material, range(12), lambda _: (1, 1))) == set(range(12))
 
 
 def test_drawn_rounds_are_uniform() -> None:  # A11, hardening A5: chi-square with 9 degrees, 99.9 % at 27.9

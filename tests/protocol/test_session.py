@@ -576,6 +576,8 @@ def test_silence_ends_in_a_verdict_that_everybody_recomputes(
     verdict, findings = table.auditor.verdict(0)
     assert rule in rules_of(findings)
     table.auctioneer.publish(verdict)
+    table.cosign(table.session.epoch_deadline(0, "whole") + 1)  # nothing is opened after the verdict either
+    table.auctioneer.publish(table.auditor.assessment(0))
     table.auctioneer.publish(table.arbiter.settle(0)[0])
     assert isinstance(table.session.epoch(0).settlement, m.Halt)
     again = table.read_again()
@@ -660,8 +662,12 @@ def test_every_message_has_one_encoding(second_price: CheckedArtifact) -> None:
     table = Table(second_price, rounds=1)
     table.play(0, BIDS, silent=[2])
     table.end()
+    with_rest = Table(second_price, rounds=1, auctioneer=Overcharging)
+    with_rest.play(0, BIDS)
+    with_rest.end()
     seen = set()
-    for entry in table.auctioneer.log.entries:
+    samples = [*table.auctioneer.log.entries, *with_rest.auctioneer.log.entries, *sample_statements(table)]
+    for entry in samples:
         statement = m.Statement.decode(entry)
         if statement.name in seen:
             continue
@@ -672,7 +678,13 @@ def test_every_message_has_one_encoding(second_price: CheckedArtifact) -> None:
         for key in body:
             token = f'"{key}":'.encode()
             twice = entry.replace(token, token + b"0," + token, 1)
-            optional = key in ("seats", "coms", "seal_key")  # left out where they do not apply (spec 2.1)
+            optional = key in (
+                "seats",
+                "coms",
+                "seal_key",
+                "ct",
+                "ct_key",
+            )  # left out where they do not apply
             dropped = body if optional else {name: value for name, value in body.items() if name != key}
             for bad in (twice, wrap(entry, dropped), wrap(entry, dict(reversed(body.items())))):
                 if bad != entry:
@@ -680,7 +692,22 @@ def test_every_message_has_one_encoding(second_price: CheckedArtifact) -> None:
                         m.Statement.decode(bad)
         with pytest.raises(MalformedError):
             m.Statement.decode(wrap(entry, {**body, "zzz": 1}))
-    assert seen == set(m.LOGGED) - {"context", "complaint", "halt"}
+    assert seen == set(m.LOGGED)
+
+
+def sample_statements(table: Table) -> list[bytes]:
+    """One of each kind that a plain session does not log."""
+    key, session, zero = table.secrets.arbiter(), table.session.id, "00" * 32
+    bodies: list[Any] = [
+        m.Context(session=session, round=0, values=[1], label="x"),
+        m.SealedResponse(session=session, epoch=0, round=0, auditor=zero, content=zero, ct="00"),
+        m.Escalation(session=session, epoch=0, rounds=[0]),
+        m.Canary(session=session, round=0, nonce=zero),
+        m.Beacon(session=session, beacon_round=1, signature="00"),
+        m.Rotation(session=session, old=zero, new="x"),
+        m.Revocation(session=session, key=zero, from_index=1),
+    ]
+    return [*(m.sign_statement(body, key) for body in bodies), table.bidders[0].complaint(0)]
 
 
 def wrap(entry: bytes, body: dict[str, Any]) -> bytes:
@@ -709,7 +736,10 @@ def test_the_manifest_is_checked_field_by_field(second_price: CheckedArtifact) -
     table = Table(second_price, rounds=1)
     manifest = table.manifest
     cases: list[dict[str, Any]] = [
-        {"format": "x"}, {"profile": "P0"}, {"share_bits": 33}, {"rounds": 0}, {"epoch_rounds": 2}, {"items": []},
+        {"format": "x"}, {"profile": "P2"}, {"valuation": "other"}, {"auditor_seals": ["00" * 32]},
+        {"faulty_mailboxes": 1}, {"beacon": "mine"}, {"beacon": "quicknet"}, {"beacon_delay": 3},
+        {"disclosure": "auditor"}, {"mailbox_margin": 200},
+        {"share_bits": 33}, {"rounds": 0}, {"epoch_rounds": 2}, {"items": []},
         {"draw": "bvn"}, {"draw": "recorded"}, {"preset": "record"},
         {"preset": "mine"}, {"charge": "none"}, {"auditors": []}, {"support_rule": "ignore"}, {"period": 0},
         {"money": msgspec.structs.replace(manifest.money, deposit=manifest.money.penalty - 1)},  # A38

@@ -14,7 +14,7 @@ from protocol.artifact.static import CheckedArtifact
 from protocol.bundle import write_bundle
 from protocol.errors import InconclusiveError, MalformedError
 from protocol.log.tiles import expected_tiles
-from protocol.verify import Head, Trust, load_public, verify_path, verify_receipt
+from protocol.verify import Head, Trust, load_public, verify_path, verify_receipts
 from tests.conftest import play
 from tests.harness import Table, rules_of
 
@@ -292,16 +292,16 @@ def test_receipts_are_judged_against_the_log(second_price: CheckedArtifact, hone
         return m.sign_statement(body, key)
 
     early = loaded.checkpoints[-1][1] - 1
-    assert verify_receipt(receipt(logged.identity), trust, honest).verdict == "holds"
-    assert verify_receipt(receipt("00" * 32, by=early), trust, honest).verdict == "deviation"
-    assert verify_receipt(receipt("00" * 32, by=4_000_000_000), trust, honest).verdict == "inconclusive"
-    assert verify_receipt(receipt(logged.identity), trust, None).verdict == "inconclusive"
-    assert verify_receipt(receipt(logged.identity, session="00" * 32), trust, honest).verdict == "invalid"
+    assert verify_receipts([receipt(logged.identity)], trust, honest).verdict == "holds"
+    assert verify_receipts([receipt("00" * 32, by=early)], trust, honest).verdict == "deviation"
+    assert verify_receipts([receipt("00" * 32, by=4_000_000_000)], trust, honest).verdict == "inconclusive"
+    assert verify_receipts([receipt(logged.identity)], trust, None).verdict == "inconclusive"
+    assert verify_receipts([receipt(logged.identity, session="00" * 32)], trust, honest).verdict == "invalid"
     forged = m.sign_statement(
         m.Statement.decode(receipt(logged.identity)).body, Secrets.seeded(4).auctioneer().signing()
     )
-    assert verify_receipt(forged, trust, honest).verdict == "invalid"
-    assert verify_receipt(b"junk", trust, honest).verdict == "malformed"
+    assert verify_receipts([forged], trust, honest).verdict == "invalid"
+    assert verify_receipts([b"junk"], trust, honest).verdict == "malformed"
 
 
 def test_sessions_of_one_seed_have_the_same_bytes(second_price: CheckedArtifact, tmp_path: Path) -> None:
