@@ -6,7 +6,7 @@ No clock, no files, no network.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from protocol import messages as m
@@ -457,3 +457,59 @@ def check_decisions(session: Session, rechecked: list[Finding]) -> list[Finding]
             text = f"epoch {epoch} is {'settled' if guilty else 'halted'}, the opened epoch shows otherwise"
             findings.append(Finding("6.6", -1, "arbiter", text))
     return findings
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What the whole of the evidence shows; every reader comes to the same (spec 8.2).
+
+    Attributes:
+        findings: Broken rules, by round.
+        waiting: What is missing or not there yet: without a finding the verdict is then inconclusive.
+        counts: What was checked, by kind.
+    """
+
+    findings: list[Finding]
+    waiting: list[str]
+    counts: dict[str, int]
+
+
+def judge(
+    session: Session,
+    runner: Runner,
+    *,
+    epoch: int | None = None,
+    responses: Mapping[int, m.Response] | None = None,
+    unread: Sequence[int] = (),
+) -> Judgement:
+    """Judge a session whose entries are applied, or one epoch of it.
+
+    Args:
+        session: The log's state.
+        runner: Executes the artifact that `mech` names.
+        epoch: Judge this epoch alone, as a bundle does.
+        responses: Responses that were sealed to the reader (spec 7.7).
+        unread: Rounds that are disclosed to others only.
+    """
+    manifest = session.manifest
+    judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
+    overdue, waiting = session.overdue(only=epoch)
+    above: dict[int, dict[str, int]] = {}
+    shown = {index for index, state in session.rounds.items() if state.response is not None and index in judged}
+    rechecked, counts = recheck(
+        session, sorted({*shown, *(responses or {})}), runner, responses=responses, overcharged=above
+    )
+    findings = {
+        *session.findings,
+        *overdue,
+        *(finding for finding in rechecked if finding.party != CANARY),
+        *check_assessments(session, rechecked, above),
+        *check_complaints(session, judged),
+        *check_sealed(session, judged),
+        *check_verdicts(session, rechecked, readable=not unread),
+        *check_decisions(session, rechecked),
+    }
+    if unread:
+        session.unproven.append(f"{len(unread)} drawn rounds are sealed to the auditors; their verdicts vouch for them")
+    ordered = sorted(findings, key=lambda finding: (finding.round, finding.rule, finding.text))
+    return Judgement(ordered, [*session.unproven, *waiting], counts)

@@ -29,16 +29,7 @@ from protocol.errors import (
     RootMismatchError,
     VerificationError,
 )
-from protocol.evidence import (
-    CANARY,
-    check_artifact,
-    check_assessments,
-    check_complaints,
-    check_decisions,
-    check_sealed,
-    check_verdicts,
-    recheck,
-)
+from protocol.evidence import check_artifact, judge
 from protocol.keys import VerifierKey
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
 from protocol.log.policy import MAX_POLICY, Policy
@@ -318,38 +309,20 @@ def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = Non
     for index, entry in entries[1:]:
         session.apply(index, entry)
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
-    findings = session.findings
+    judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
+    responses, unread = _open_sealed(session, judged, aids.seal_key)
     try:
         check_manifest_stakes(manifest)
     except VerificationError as error:
-        findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
-    overdue, waiting = session.overdue(only=epoch)
-    judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
-    opened = sorted(index for index, state in session.rounds.items() if state.response is not None and index in judged)
-    responses, unread = _open_sealed(session, judged, aids.seal_key)
+        session.findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
     with Sandbox(loaded.artifact, manifest.mech) as runner:
-        findings += check_artifact(session, runner.header)
-        if any(finding.rule == "2.13" for finding in findings):
-            rechecked: list[Finding] = []
+        broken = check_artifact(session, runner.header)
+        if broken:
+            verdict.findings, waiting = [*session.findings, *broken], []
         else:
-            above: dict[int, dict[str, int]] = {}
-            shown = sorted({*opened, *responses})
-            rechecked, counts = recheck(session, shown, runner, responses=responses, overcharged=above)
-            verdict.checked.update(counts)
-            findings += check_assessments(session, rechecked, above)
-    findings = [
-        *findings,
-        *overdue,
-        *(finding for finding in rechecked if finding.party != CANARY),
-        *check_complaints(session, judged),
-        *check_sealed(session, judged),
-        *check_verdicts(session, rechecked, readable=not unread),
-        *check_decisions(session, rechecked),
-    ]
-    verdict.findings = sorted(set(findings), key=lambda finding: (finding.round, finding.rule, finding.text))
-    if unread:
-        session.unproven.append(f"{len(unread)} drawn rounds are sealed to the auditors; their verdicts vouch for them")
-    waiting = [*session.unproven, *waiting]
+            shown = judge(session, runner, epoch=epoch, responses=responses, unread=unread)
+            verdict.findings, waiting = shown.findings, shown.waiting
+            verdict.checked.update(shown.counts)
     last = max((time for _, time in checkpoints), default=0)
     if verdict.findings:
         verdict.verdict = "deviation"

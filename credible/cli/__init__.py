@@ -10,6 +10,7 @@ import click
 import typer
 
 from credible.cli import (
+    attacks,
     audit,
     demo,
     evaluate,
@@ -48,6 +49,7 @@ app.command()(replay.replay)
 app.command()(audit.audit)
 app.command()(verify.verify)
 app.command()(penalty.penalty)
+app.command()(attacks.attacks)
 app.command()(report.report)
 app.command()(keys.keys)
 app.add_typer(log.app, name="log")

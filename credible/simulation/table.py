@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from credible.simulation.scenario import RoundPlan
@@ -13,11 +14,18 @@ from protocol.artifact import Header, Runner
 from protocol.auctioneer import Auctioneer, RefusedError
 from protocol.auditor import Arbiter, Auditor
 from protocol.bidder import Bidder
+from protocol.encoding import canonical
+from protocol.evidence import Judgement, judge
 from protocol.log.note import Checkpoint, Note, NoteSignature, cosignature_times
+from protocol.log.tiles import TileDirectory
+from protocol.log.tree import Tree, leaf_hash
 from protocol.mailbox import Mailbox
+from protocol.outcomes import unseal_response
 from protocol.penalties import ESCROW, AccountBook
 from protocol.session import Session
 from protocol.state import Cosigned, Finding
+from protocol.storage.files import write_file
+from protocol.verify import ARTIFACT_FILE, CHECKPOINTS, MANIFEST_FILE, POLICY_FILE, Trust
 from protocol.witness import Witness
 
 LAST_SECONDS: Final = 1  # a checkpoint is cosigned this long before its deadline
@@ -63,6 +71,8 @@ class Table:
         self.secrets, self.runner, self.rules = secrets, runner, rules
         self.manifest, self.policy = draw_up(rules, header, mech, secrets)
         self.notes = dict(kept.notes)
+        self.stamps = [note for _, note in sorted(self.notes.items())]  # every checkpoint that was cosigned
+        self.head = self.notes[max(self.notes)] if self.notes else None  # the last checkpoint, cosigned last
         self.beacons = dict(beacons or {})
         self.auctioneer = auctioneer(
             secrets.auctioneer(), self.manifest, self.policy, runner, kept.entries, self._cosigned()
@@ -89,13 +99,20 @@ class Table:
 
     # --- log ---------------------------------------------------------------------------------------------------------
 
-    def cosign(self, at: int) -> None:
-        """Put the log before every witness; deadlines are judged by what they stamp (spec 3.8, 4.9)."""
+    def cosign(self, at: int, *, again: bool = False) -> None:
+        """Put the log before every witness; deadlines are judged by what they stamp (spec 3.8, 4.9).
+
+        Args:
+            at: Seconds since 1970.
+            again: Also where nothing was logged since the last checkpoint: it then shows that time has passed.
+        """
         note, size = self.auctioneer.checkpoint(), self.auctioneer.log.tree.size
-        if size in self.notes:
-            return  # nothing was logged since: the last checkpoint serves (spec 4.15)
+        if size in self.notes and not again:
+            return  # the last checkpoint serves (spec 4.15)
         signatures = [self._ask(witness, note, at) for witness in self.witnesses]
-        self.notes[size] = self.auctioneer.cosigned(note, signatures)
+        self.head = self.auctioneer.cosigned(note, signatures)
+        self.stamps.append(self.head)
+        self.notes.setdefault(size, self.head)
 
     def _ask(self, witness: Witness, note: Note, at: int) -> NoteSignature:
         tree = self.auctioneer.log.tree
@@ -266,13 +283,36 @@ class Table:
             fresh.apply(index, entry)
         return fresh
 
+    def judge(self) -> Judgement:
+        """Return what a newcomer who reads and re-executes everything finds."""
+        session = self.read_again()
+        sealed = [index for index, state in session.rounds.items() if state.sealed and state.response is None]
+        responses = {}
+        key, party = self.secrets.auditor_seal(0), self.auditors[0].party
+        for index in sealed:  # as the first auditor reads them
+            responses[index] = unseal_response(session, session.round(index).sealed[party], key)
+        return judge(session, self.runner, responses=responses)
+
+    def publish(self, folder: Path, artifact: bytes) -> Trust:
+        """Write the public folder of the session as it stands; return what an outsider may pin (spec 4.16, 8.3)."""
+        log, size = self.auctioneer.log, max(self.notes)
+        for checkpoint, note in self.notes.items():
+            write_file(folder / CHECKPOINTS / str(checkpoint), note.encode(), durable=False)
+        tree = Tree(leaf_hash(entry) for entry in log.entries[:size])
+        TileDirectory(folder).write(tree, log.entries[:size], self.head or self.notes[size], durable=False)
+        write_file(folder / MANIFEST_FILE, canonical(self.manifest) + b"\n", durable=False)
+        write_file(folder / POLICY_FILE, self.policy.text, durable=False)
+        write_file(folder / ARTIFACT_FILE, artifact, durable=False)
+        return Trust(session=self.session.id, auctioneer=self.manifest.auctioneer, policy=self.policy.digest)
+
     def _cosigned(self) -> list[Cosigned]:
         result = []
         witnesses = tuple(self.policy.witnesses.values())
-        for size, note in sorted(self.notes.items()):
+        for note in self.stamps:
             when = self.policy.quorum_time(cosignature_times(note, witnesses))
             if when is not None:
-                result.append(Cosigned(size, Checkpoint.parse(note.text).root.hex(), when))
+                head = Checkpoint.parse(note.text)
+                result.append(Cosigned(head.size, head.root.hex(), when))
         return result
 
     def _heads(self) -> dict[str, Checkpoint]:
