@@ -1,18 +1,11 @@
-"""What makes cheating not pay: gain bounds, penalties, detection, deposits, the escrow account book (spec 9)."""
+"""What makes cheating not pay: gain bounds, penalties, detection, the best audit rate (spec 9; docs/penalties.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from math import comb
-
-from protocol.encoding import MAX_INTEGER
-from protocol.errors import VerificationError
-from protocol.manifest import Manifest
-
-POOL = "pool"  # account that receives forfeited money
-ESCROW = "escrow"  # account that holds charges until their epoch is settled
+from math import comb, isqrt
 
 
 def gain_bound(items: int, bid_max: int, share_bits: int) -> int:
@@ -148,122 +141,120 @@ def requirement(preset: str, *, g: int, rounds: int, k: int, q: Fraction, lag: i
     raise ValueError(f"preset {preset!r}, wanted published or prompt (spec 7.3)")
 
 
-def check_manifest_stakes(manifest: Manifest) -> None:
-    """Check that the penalty exceeds what a deviation can gain, and the deposit holds it (spec 6.2, 9.9).
+def least_independent(rounds: int, q: Fraction, g: int, deviating: int) -> Fraction:
+    """Return w g / P(w): the penalty at which w deviating rounds gain nothing, gains kept (spec 9.5)."""
+    return deviating * g / detection_independent(q, deviating)
 
-    Raises:
-        VerificationError: If g is understated or the penalty too small. A session labelled "record" replays auctions
-            that are over: nobody holds a deposit, and it says so instead.
+
+def clean_audits(k: int, confidence: Fraction = Fraction(19, 20)) -> float:
+    """Return the upper confidence bound on the rate of deviating rounds after k clean audits, about 3/k (spec 9.8)."""
+    if k < 1 or not 0 < confidence < 1:
+        raise ValueError(f"{k} audits and confidence {confidence}: wanted at least 1, and above 0 and below 1")
+    return float(1 - (1 - float(confidence)) ** (1 / k))
+
+
+def best_audits(rounds: int, g: int, capital: Fraction, audit: int) -> int:
+    """Return the k that costs least: audits and the capital of a deposit of about T g / k, gains returned (spec 9.9).
+
+    The cost is c_a k + r T g / k, least at k = sqrt(r T g / c_a), rounded here to the better neighbour.
+
+    Args:
+        rounds: T.
+        g: Gain bound, fine units.
+        capital: r, cost of holding one unit for the session.
+        audit: c_a, cost of one audit, fine units.
     """
-    money, audit = manifest.money, manifest.audit
-    least = gain_bound(len(manifest.items), manifest.grid.maximum, manifest.share_bits)
-    if money.gain_bound < least:
-        raise VerificationError(f"gain bound is {money.gain_bound}, the support allows {least} (spec 9.11)")
-    if manifest.preset == "record":
-        return
-    if not money.gain_bound <= money.opening_forfeit <= money.bidder_deposit:
-        raise VerificationError(
-            f"a bidder forfeits {money.opening_forfeit} of {money.bidder_deposit} for an unopened commitment, at least "
-            f"{money.gain_bound} is needed, held in its deposit (spec 9.9)"
+    return _best(capital * rounds * g, audit, rounds)
+
+
+def best_rate(epoch: int, g: int, capital: Fraction, audit: int) -> Fraction:
+    """Return the q that costs least in a stream of N rounds an epoch: sqrt(r g / (c_a N)), at most 1 (spec 9.9).
+
+    As a multiple of 1/N; the cost is c_a q N + r g / q.
+    """
+    return Fraction(_best(capital * g * epoch, audit, epoch), epoch)
+
+
+def _best(scale: Fraction, audit: int, most: int) -> int:
+    """Return the k within 1 to `most` that minimises audit k + scale / k."""
+    if audit < 1 or most < 1 or scale < 0:
+        raise ValueError(
+            f"cost of an audit {audit}, at most {most}: wanted at least 1 each, and a cost of capital >= 0"
         )
-    coins = 2**manifest.aborting
-    if audit.mode == "fixed":
-        after = 0 if manifest.epochs == 1 else audit.lag
-        needed = penalty_epochs(manifest.epoch_rounds, audit.k, after, money.gain_bound, gains=money.gains, coins=coins)
-        rule = "9.3" if manifest.epochs == 1 else "9.7"
-    else:
-        # a round's verdict comes after its epoch, so the lag is at least the rest of the epoch
-        if audit.lag < manifest.epoch_rounds - 1:
-            raise VerificationError(
-                f"lag is {audit.lag}, but a verdict may come {manifest.epoch_rounds - 1} rounds late (spec 9.6)"
-            )
-        if audit.mode == "independent":
-            q = Fraction(audit.q_num, audit.q_den)
-            needed = penalty_stream(q, audit.lag, money.gain_bound, gains=money.gains, coins=coins)
-            rule = "9.6"
-        else:
-            needed, rule = _check_exposures(manifest), "9.10"
-    if money.penalty < needed:
-        least_text = str(needed) if needed <= MAX_INTEGER else "more than 2^53"
-        raise VerificationError(f"penalty is {money.penalty}, at least {least_text} is needed (spec {rule})")
+    root = isqrt(int(scale / audit))
+    candidates = {min(max(k, 1), most) for k in (root, root + 1)}
+    return min(candidates, key=lambda k: (audit * k + scale / k, k))
 
 
-def _check_exposures(manifest: Manifest) -> int:
-    """Check that every round's chance of an audit fits its exposure; return the least penalty (spec 9.10)."""
-    audit, money, items = manifest.audit, manifest.money, len(manifest.items)
-    if manifest.aborting:
-        raise VerificationError("audits by exposure are priced for one coin: wanted aborting 0 (spec 9.10, 9.12)")
-    left = money.penalty - audit.lag * money.gain_bound
-    for number, item in enumerate(audit.exposures):
-        exposure = gain_bound(items, item.maximum, manifest.share_bits)
-        if item.num * left <= exposure * item.den:
-            raise VerificationError(
-                f"rounds of kind {number} are audited with chance {item.num}/{item.den}, wanted above "
-                f"{exposure}/{left} (spec 9.10)"
-            )
-    return (audit.lag + 1) * money.gain_bound + 1
+def expected_audits(chances: Sequence[Fraction]) -> Fraction:
+    """Return the expected number of audits: the sum of pi_t (spec 9.10)."""
+    return sum(chances, Fraction(0))
 
 
-def epoch_amounts(
-    auctioneer: str, penalty: int, forfeits: Mapping[str, int], returns: Mapping[str, int]
-) -> dict[str, int]:
-    """Return the public movements of an epoch's settlement by account (spec 9.14).
+def best_revenue(bids: Sequence[Sequence[int]], share_bits: int, valuation: str = "additive") -> int:
+    """Return V(bids): the most that any feasible outcome with payment <= bid earns, in fine units (spec 9.11).
 
-    What is forfeited goes to the pool; what is paid back to bidders comes out of the charges in escrow (9.2).
+    Additive: the sum over items of the highest bid. Unit demand: the heaviest matching of bidders and items.
+
+    Args:
+        bids: Grid units, by bidder and item, after the support rule.
+        share_bits: Units of shares.
+        valuation: "additive" or "unit_demand".
     """
-    amounts = {auctioneer: -penalty, **{party: -amount for party, amount in forfeits.items()}}
-    amounts[POOL] = -sum(amounts.values())
-    amounts[ESCROW] = -sum(returns.values())
-    for party, amount in returns.items():
-        amounts[party] = amounts.get(party, 0) + amount
-    return {account: amount for account, amount in sorted(amounts.items()) if amount}
+    if not bids or not bids[0]:
+        return 0
+    if valuation == "additive":
+        return sum(max(row[item] for row in bids) for item in range(len(bids[0]))) << share_bits
+    if valuation != "unit_demand":
+        raise ValueError(f"valuation {valuation!r}, wanted additive or unit_demand (spec 3.14)")
+    return _heaviest_matching(bids) << share_bits
 
 
-@dataclass(slots=True)
-class AccountBook:
-    """Escrow accounts in fine units; money is conserved exactly and every movement happens once (spec 9.14).
+def auctioneer_regret(
+    bids: Sequence[Sequence[int]], payments: Sequence[int], share_bits: int, valuation: str = "additive"
+) -> int:
+    """Return V(bids) minus the revenue of an outcome: what the auctioneer leaves on the table, fine units (spec 9.11).
 
-    Attributes:
-        balances: Money by account; deposits are positive, `outside` is what came from the parties' pockets (negative).
-        done: Keys of the movements made.
+    Of the honest outcome it is the largest gain of deviating in that round; over the support it is at most g.
+
+    Args:
+        bids: Grid units, by bidder and item.
+        payments: By bidder, fine units.
+        share_bits: Units of shares.
+        valuation: "additive" or "unit_demand".
     """
+    return best_revenue(bids, share_bits, valuation) - sum(payments)
 
-    balances: dict[str, int] = field(default_factory=dict)
-    done: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    OUTSIDE = "outside"
-
-    def move(self, key: str, amounts: Mapping[str, int]) -> bool:
-        """Make one movement, once.
-
-        Args:
-            key: Identity of its cause, the hash of its evidence; a second call with it changes nothing.
-            amounts: Change by account; the sum is zero.
-
-        Returns:
-            True if it was made now, False if it had been made.
-
-        Raises:
-            ValueError: If the amounts do not sum to zero, an account but `outside` would fall below zero, or the same
-                key comes with other amounts; nothing is changed then.
-        """
-        wanted = {account: amount for account, amount in amounts.items() if amount}
-        if any(type(amount) is not int or abs(amount) > MAX_INTEGER for amount in wanted.values()):
-            raise ValueError("an amount is no integer within +-(2^53 - 1)")
-        if key in self.done:
-            if self.done[key] != wanted:
-                raise ValueError(f"movement {key} was made with other amounts")
-            return False
-        if sum(wanted.values()) != 0:
-            raise ValueError(f"movement {key} does not conserve money: sum {sum(wanted.values())}")
-        for account, amount in wanted.items():
-            if account != self.OUTSIDE and self.balances.get(account, 0) + amount < 0:
-                raise ValueError(f"movement {key} would leave {account} with {self.balances.get(account, 0) + amount}")
-        for account, amount in wanted.items():
-            self.balances[account] = self.balances.get(account, 0) + amount
-        self.done[key] = wanted
-        return True
-
-    def total(self) -> int:
-        """Return the sum over all accounts: always zero."""
-        return sum(self.balances.values())
+def _heaviest_matching(weights: Sequence[Sequence[int]]) -> int:
+    """Return the weight of the heaviest matching of a nonnegative integer matrix (Kuhn and Munkres, exact)."""
+    rows, columns = len(weights), len(weights[0])
+    size = max(rows, columns)
+    cost = [[-(weights[i][j] if i < rows and j < columns else 0) for j in range(size)] for i in range(size)]
+    u, v, match = [0] * (size + 1), [0] * (size + 1), [0] * (size + 1)
+    infinity = 1 + sum(-min(row) for row in cost) * 2
+    for row in range(1, size + 1):
+        match[0], column = row, 0
+        least, way, used = [infinity] * (size + 1), [0] * (size + 1), [False] * (size + 1)
+        while match[column]:
+            used[column] = True
+            here, delta, following = match[column], infinity, 0
+            for j in range(1, size + 1):
+                if used[j]:
+                    continue
+                reduced = cost[here - 1][j - 1] - u[here] - v[j]
+                if reduced < least[j]:
+                    least[j], way[j] = reduced, column
+                if least[j] < delta:
+                    delta, following = least[j], j
+            for j in range(size + 1):
+                if used[j]:
+                    u[match[j]] += delta
+                    v[j] -= delta
+                else:
+                    least[j] -= delta
+            column = following
+        while column:
+            match[column] = match[way[column]]
+            column = way[column]
+    return sum(-cost[match[j] - 1][j - 1] for j in range(1, size + 1))

@@ -10,9 +10,9 @@ from typing import Final
 from protocol import messages as m
 from protocol.commitment import BidBody
 from protocol.encoding import Message
+from protocol.escrow import epoch_amounts
 from protocol.keys import VerifierKey
 from protocol.manifest import NONE, Manifest
-from protocol.penalties import epoch_amounts
 from protocol.randomness.chains import ChainVerifier
 from protocol.randomness.tickets import audit_seed, by_ticket, draw_fixed, draw_independent
 

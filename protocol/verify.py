@@ -29,6 +29,7 @@ from protocol.errors import (
     RootMismatchError,
     VerificationError,
 )
+from protocol.escrow import check_manifest_stakes
 from protocol.evidence import check_artifact, judge
 from protocol.keys import VerifierKey
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
@@ -37,7 +38,6 @@ from protocol.log.tiles import CHECKPOINT, ProofFile, expected_tiles, is_tile_pa
 from protocol.mailbox import forced
 from protocol.manifest import Manifest
 from protocol.outcomes import unseal_response
-from protocol.penalties import check_manifest_stakes
 from protocol.session import Session
 from protocol.state import Cosigned, Finding
 from protocol.storage.files import read_file

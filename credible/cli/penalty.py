@@ -12,13 +12,7 @@ from rich.table import Table
 from credible.cli.common import Json, UsageError, read_input, show
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
-from protocol.penalties import (
-    audits_needed,
-    detection_fixed,
-    detection_independent,
-    gain_bound,
-    requirement,
-)
+from protocol.penalties import audits_needed, detection_fixed, detection_independent, gain_bound, requirement
 
 
 def penalty(

@@ -24,10 +24,10 @@ from protocol import messages as m
 from protocol.artifact import Sandbox
 from protocol.encoding import canonical, decode
 from protocol.errors import MalformedError
+from protocol.escrow import ESCROW
 from protocol.evidence import epoch_findings, recheck
 from protocol.log.note import Note
 from protocol.log.tiles import TileDirectory
-from protocol.penalties import ESCROW
 from protocol.state import Finding
 from protocol.storage.files import write_file
 from protocol.storage.vault import Vault

@@ -15,13 +15,13 @@ from protocol.auctioneer import Auctioneer, RefusedError
 from protocol.auditor import Arbiter, Auditor
 from protocol.bidder import Bidder
 from protocol.encoding import canonical
+from protocol.escrow import ESCROW, AccountBook
 from protocol.evidence import Judgement, judge
 from protocol.log.note import Checkpoint, Note, NoteSignature, cosignature_times
 from protocol.log.tiles import TileDirectory
 from protocol.log.tree import Tree, leaf_hash
 from protocol.mailbox import Mailbox
 from protocol.outcomes import unseal_response
-from protocol.penalties import ESCROW, AccountBook
 from protocol.session import Session
 from protocol.state import Cosigned, Finding
 from protocol.storage.files import write_file

@@ -22,6 +22,7 @@ from protocol.artifact.static import CheckedArtifact
 from protocol.auctioneer import Auctioneer, RefusedError
 from protocol.encoding import hash_of
 from protocol.errors import InconclusiveError, ProtocolError, SignatureError, VerificationError
+from protocol.escrow import check_manifest_stakes
 from protocol.evidence import judge
 from protocol.keys import SigningKey
 from protocol.log.equivocation import Equivocation, compare
@@ -29,7 +30,7 @@ from protocol.log.note import Checkpoint, sign_checkpoint
 from protocol.log.tree import Tree, leaf_hash
 from protocol.mailbox import MailboxRefusalError, forced
 from protocol.manifest import Manifest
-from protocol.penalties import audit_chance, check_manifest_stakes, gain_bound
+from protocol.penalties import audit_chance, gain_bound
 from protocol.randomness.beacon import GENESIS, beacon_round
 from protocol.randomness.lottery import assignment
 from protocol.verify import Aids, verify_path, verify_receipts

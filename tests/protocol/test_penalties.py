@@ -13,15 +13,11 @@ from hypothesis import strategies as st
 
 from protocol.artifact.static import CheckedArtifact
 from protocol.errors import VerificationError
+from protocol.escrow import ESCROW, POOL, AccountBook, check_manifest_stakes, epoch_amounts
 from protocol.penalties import (
-    ESCROW,
-    POOL,
-    AccountBook,
     audits_needed,
-    check_manifest_stakes,
     detection_fixed,
     detection_independent,
-    epoch_amounts,
     gain_bound,
     penalty_epochs,
     penalty_fine_fixed,

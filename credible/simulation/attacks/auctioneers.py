@@ -14,11 +14,11 @@ from protocol.artifact import RoundInput, RoundOutput
 from protocol.auctioneer import Auctioneer, RefusedError, SealedRow
 from protocol.bidder import Bidder
 from protocol.errors import VerificationError
+from protocol.escrow import check_manifest_stakes
 from protocol.keys import derive
 from protocol.log.equivocation import Equivocation
 from protocol.log.note import Checkpoint, sign_checkpoint
 from protocol.manifest import Manifest
-from protocol.penalties import check_manifest_stakes
 from protocol.randomness.lottery import draw_winners, lottery_seed
 from protocol.randomness.tickets import audit_seed, draw_fixed
 from protocol.state import encode_mask

@@ -1,0 +1,171 @@
+"""Does cheating pay? The best strategies against each audit rule, by exact dynamic programming and by play (spec 9).
+
+Everything here is derived from the rules of play alone, not from the formulas of `protocol.penalties`, which are
+tested against it. A deviating round gains g (or its own gain); an audited deviating round is found; the penalty is paid
+once. Docs: docs/penalties.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+def exhaustive_fixed(
+    rounds: int, k: int, gains: Sequence[int], penalty: Fraction, *, returned: bool = False
+) -> Fraction:
+    """Return the largest expected profit over all sets of deviating rounds; k of T are drawn at the end (spec 9.3).
+
+    Nothing is learnt before the end, so a strategy is a set of rounds; all of them and all draws are enumerated.
+    """
+    draws = list(combinations(range(rounds), k))
+    best = Fraction(0)
+    for size in range(rounds + 1):
+        for cheated in combinations(range(rounds), size):
+            gained = sum(gains[index] for index in cheated)
+            found = sum(1 for draw in draws if set(draw) & set(cheated))
+            lost = Fraction(found, len(draws)) * (penalty + (gained if returned else 0))
+            best = max(best, gained - lost)
+    return best
+
+
+def exhaustive_fined(rounds: int, k: int, g: int, fine: Fraction, *, returned: bool = False) -> Fraction:
+    """Return the largest expected profit where each audited deviating round pays a fine (spec 9.4)."""
+    draws = list(combinations(range(rounds), k))
+    best = Fraction(0)
+    for size in range(rounds + 1):
+        cheated = set(range(size))  # rounds are alike
+        found = Fraction(sum(len(set(draw) & cheated) for draw in draws), len(draws))
+        best = max(best, size * g - found * (fine + (g if returned else 0)))
+    return best
+
+
+def best_independent(rounds: int, q: Fraction, g: int, penalty: Fraction, *, returned: bool = False) -> Fraction:
+    """Return the largest expected profit where each round is audited with chance q, known at the end (spec 9.5)."""
+    best = Fraction(0)
+    for size in range(rounds + 1):
+        missed = Fraction(1)
+        for _ in range(size):
+            missed *= 1 - q
+        best = max(best, size * g - (1 - missed) * (penalty + (size * g if returned else 0)))
+    return best
+
+
+def best_stream(
+    rounds: int,
+    chances: Sequence[Fraction],
+    lag: int,
+    gains: Sequence[int],
+    penalty: Fraction,
+    *,
+    beta: Fraction = Fraction(1),
+    returned: bool = False,
+) -> Fraction:
+    """Return the value of the optimal adaptive strategy in a stream that halts L rounds after a detection (spec 9.6).
+
+    Dynamic programming over (round, rounds until the halt): round t is audited with `chances[t]` and proved with
+    chance beta; the auctioneer knows at once and may go on cheating until the verdict; the penalty is paid once.
+    Returned: an audited deviating round's gain is paid back.
+    """
+
+    @cache
+    def value(index: int, left: int) -> Fraction:
+        if index == rounds or left == 0:
+            return Fraction(0)
+        halting = left > 0  # -1: nothing detected yet
+        honest = value(index + 1, left - 1 if halting else -1)
+        chance = chances[index] * beta
+        gain = Fraction(gains[index])
+        if halting:
+            return max(honest, gain - (chance * gain if returned else 0) + value(index + 1, left - 1))
+        detected = -penalty - (gain if returned else 0) + value(index + 1, lag)
+        return max(honest, gain + chance * detected + (1 - chance) * value(index + 1, -1))
+
+    return value(0, -1)
+
+
+def best_epochs(epoch: int, k: int, after: int, g: int, penalty: Fraction, *, returned: bool = False) -> Fraction:
+    """Return the largest profit over one epoch of E rounds, k drawn at its end, A rounds until the halt (spec 9.7).
+
+    After a detection the auctioneer cheats in all of the A rounds that are left to it.
+    """
+    draws = list(combinations(range(epoch), k))
+    best = Fraction(0)
+    for size in range(epoch + 1):
+        cheated = set(range(size))
+        found = Fraction(sum(1 for draw in draws if set(draw) & cheated), len(draws))
+        best = max(best, size * g + found * (after * g - penalty - (size * g if returned else 0)))
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A way to cheat: given the round, the gains of all sessions in it, and a source, which sessions deviate."""
+
+    name: str
+    deviates: Callable[[int, Floats, np.random.Generator], Flags]
+
+
+def strategies(rounds: int, penalty: float, best: Callable[[int], bool]) -> list[Plan]:
+    """Return the strategies that the acceptance of spec 9 is measured with.
+
+    Args:
+        rounds: T.
+        penalty: F, fine units.
+        best: Whether the optimum of the dynamic programme deviates in a round while nothing is detected.
+    """
+    return [
+        Plan("constant", lambda _, gains, __: gains > 0),
+        Plan("random 10 %", lambda _, gains, source: source.random(len(gains)) < 0.1),
+        Plan("threshold F/T", lambda _, gains, __: gains > penalty / rounds),  # appendix A.2 of the paper
+        Plan("dynamic programme", lambda index, gains, __: np.full(len(gains), best(index))),
+    ]
+
+
+def play_fixed(plan: Plan, gains: Floats, k: int, penalty: float, source: np.random.Generator) -> Floats:
+    """Play sessions of T rounds with k audits at the end.
+
+    Args:
+        plan: How the auctioneer cheats.
+        gains: (sessions, T), what a deviation in each round gains.
+        k: Rounds audited.
+        penalty: F.
+        source: Draws everything.
+
+    Returns:
+        (sessions,) profits over honest play.
+    """
+    sessions, rounds = gains.shape
+    deviating = np.stack([plan.deviates(index, gains[:, index], source) for index in range(rounds)], axis=1)
+    tickets = source.random((sessions, rounds))
+    drawn = tickets <= np.partition(tickets, k - 1, axis=1)[:, k - 1 : k]
+    caught = (drawn & deviating).any(axis=1)
+    profit: Floats = (gains * deviating).sum(axis=1) - penalty * caught
+    return profit
+
+
+def play_stream(plan: Plan, gains: Floats, q: float, lag: int, penalty: float, source: np.random.Generator) -> Floats:
+    """Play streams that halt L rounds after the first detection; after it the auctioneer cheats in every round left.
+
+    Args and result as in `play_fixed`; q is the chance of an audit.
+    """
+    sessions, rounds = gains.shape
+    profit, left = np.zeros(sessions), np.full(sessions, -1)
+    for index in range(rounds):
+        running, free = left != 0, left > 0
+        deviates = running & (free | plan.deviates(index, gains[:, index], source))
+        profit += gains[:, index] * deviates
+        found = deviates & (left < 0) & (source.random(sessions) < q)
+        profit -= penalty * found
+        left = np.where(free, left - 1, left)
+        left = np.where(found, lag, left)
+    return profit
