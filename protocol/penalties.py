@@ -119,8 +119,10 @@ class Requirement:
     rule: str
 
 
-def requirement(preset: str, *, g: int, rounds: int, k: int, q: Fraction, lag: int, coins: int = 1) -> Requirement:
-    """Return the penalty and deposit of a preset (spec 7.3, 9.9); gains are kept.
+def requirement(
+    preset: str, *, g: int, rounds: int, k: int, q: Fraction, lag: int, coins: int = 1, gains: str = "kept"
+) -> Requirement:
+    """Return the penalty and deposit of a preset (spec 7.3, 9.9).
 
     Args:
         preset: "published" (one epoch of T rounds, k drawn) or "prompt" (each round with chance q, halt, lag L).
@@ -130,14 +132,17 @@ def requirement(preset: str, *, g: int, rounds: int, k: int, q: Fraction, lag: i
         q: Chance of an audit, for "prompt".
         lag: L, for "prompt".
         coins: m = 2^c (spec 5.8).
+        gains: "kept" or "returned" (spec 9.2).
 
     Raises:
-        ValueError: If the preset is neither.
+        ValueError: If the preset or `gains` is neither of its two.
     """
+    if gains not in ("kept", "returned"):
+        raise ValueError(f"gains {gains!r}, wanted kept or returned (spec 9.2)")
     if preset == "published":
-        return Requirement(preset, g, f := penalty_fixed(rounds, k, g, coins=coins), f, "9.3")
+        return Requirement(preset, g, f := penalty_fixed(rounds, k, g, coins=coins, gains=gains), f, "9.3")
     if preset == "prompt":
-        return Requirement(preset, g, f := penalty_stream(q, lag, g, coins=coins), f, "9.6")
+        return Requirement(preset, g, f := penalty_stream(q, lag, g, coins=coins, gains=gains), f, "9.6")
     raise ValueError(f"preset {preset!r}, wanted published or prompt (spec 7.3)")
 
 

@@ -9,10 +9,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from credible.cli.common import Json, UsageError, read_input, show
+from credible.cli.common import Json, UsageError, need_new, read_input, show
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
-from protocol.penalties import audits_needed, detection_fixed, detection_independent, gain_bound, requirement
+from protocol.penalties import (
+    audits_needed,
+    best_audits,
+    best_rate,
+    detection_fixed,
+    detection_independent,
+    gain_bound,
+    requirement,
+)
 
 
 def penalty(
@@ -28,9 +36,19 @@ def penalty(
     aborting: Annotated[
         int, typer.Option(help="Bidders assumed to abort for the auctioneer, c (spec 5.8).", min=0, max=16)
     ] = 0,
+    gains: Annotated[str, typer.Option(help="kept or returned: what happens to detected gains (spec 9.2).")] = "kept",
+    audit_cost: Annotated[int, typer.Option(help="Cost of one audit, fine units; 0: not asked.", min=0)] = 0,
+    capital: Annotated[
+        str, typer.Option(help="Cost of holding one unit for a session or epoch, a fraction.")
+    ] = "1/100",
+    plot: Annotated[Path | None, typer.Option(help="FILE.svg, .png or .pdf to draw the trade-off into.")] = None,
     json: Json = False,
 ) -> None:
     """Compute the penalty and the deposit with which cheating does not pay, and the chance to detect it."""
+    if plot is not None:
+        need_new(plot)
+        if plot.suffix not in (".svg", ".png", ".pdf"):
+            raise UsageError(f"{plot}: wanted a name that ends in .svg, .png or .pdf")
     if (file is None) == (gain is None):
         raise UsageError("give an artifact, or --gain, and not both")
     if file is not None:
@@ -43,7 +61,9 @@ def penalty(
         chance = Fraction(q)
         if not 0 < chance <= 1 or k > rounds:
             raise ValueError(f"q is {q} and k {k} of {rounds}: wanted 0 < q <= 1 and k <= T")
-        needed = requirement(preset, g=g, rounds=rounds, k=k, q=chance, lag=lag, coins=2**aborting)
+        interest = Fraction(capital)
+        needed = requirement(preset, g=g, rounds=rounds, k=k, q=chance, lag=lag, coins=2**aborting, gains=gains)
+        cheapest = _cheapest(preset, rounds, g, interest, audit_cost) if audit_cost else None
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(str(error)) from error
     deviating = sorted({w for w in (1, max(1, rounds // 100), max(1, rounds // 10), rounds) if w <= rounds})
@@ -63,8 +83,16 @@ def penalty(
         table.add_row(
             f"audits to catch {most} of {rounds} with 95 %", str(audits_needed(rounds, most, Fraction(1, 20)))
         )
+    for name, value in (cheapest or {}).items():
+        table.add_row(f"cheapest {name} for audits at {audit_cost:,} and capital at {capital}", value)
+    if plot is not None:
+        from credible.reports.deterrence import draw
+
+        draw(plot, needed, rounds, k, chance, lag)
     result = {
         "preset": preset,
+        "cheapest": cheapest or {},
+        "plot": str(plot or ""),
         "gain_bound": g,
         "required_penalty": needed.penalty,
         "required_deposit": needed.deposit,
@@ -72,3 +100,10 @@ def penalty(
         "rule": needed.rule,
     }
     show(result, table, as_json=json)
+
+
+def _cheapest(preset: str, rounds: int, g: int, capital: Fraction, audit: int) -> dict[str, str]:
+    """Return the audit rate that costs least for audits and capital together (spec 9.9)."""
+    if preset == "published":
+        return {"k, gains returned": str(best_audits(rounds, g, capital, audit))}
+    return {f"q in epochs of {rounds} rounds": str(best_rate(rounds, g, capital, audit))}

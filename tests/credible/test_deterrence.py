@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from credible.cli import run_command
 from credible.simulation import deterrence as d
 from protocol import penalties as p
 
@@ -174,3 +177,17 @@ def test_play_agrees_with_the_dynamic_programme() -> None:
     plan = d.Plan("always", lambda _, gains, __: gains > 0)
     played = d.play_stream(plan, np.full((40_000, rounds), float(g)), 0.2, lag, 40.0, np.random.default_rng(3))
     assert abs(played.mean() - float(value)) < 5 * played.std() / 200
+
+
+def test_the_trade_off_is_shown_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure = tmp_path / "trade.svg"
+    for preset in ("prompt", "published"):
+        options = ["--preset", preset, "--audit-cost", "5", "--plot", str(figure.with_name(f"{preset}.svg")), "--json"]
+        assert run_command(["penalty", "--gain", "1000", "--rounds", "20", *options]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["required_penalty"] > 1000
+        assert shown["cheapest"]
+        assert b"<svg" in Path(shown["plot"]).read_bytes()
+    assert run_command(["penalty", "--gain", "1", "--plot", str(tmp_path / "x.txt")]) == 2
+    assert run_command(["penalty", "--gain", "1", "--gains", "lost"]) == 2
+    capsys.readouterr()
