@@ -81,9 +81,29 @@ class TileDirectory:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._written = 0  # entries whose tiles are on disk
+        self._obsolete: list[Path] = []  # partial tiles that the next checkpoint no longer needs
 
     def write(self, tree: Tree, entries: Sequence[bytes], checkpoint: Note, *, durable: bool) -> None:
         """Bring the tiles up to the tree's size, then the checkpoint (hardening 4.2: tiles first)."""
+        self.write_tiles(tree, entries, durable=durable)
+        self.write_checkpoint(checkpoint, durable=durable)
+
+    def write_checkpoint(self, checkpoint: Note, *, durable: bool) -> None:
+        """Publish a checkpoint whose tiles are there, then remove the partial tiles that only older ones needed."""
+        write_file(self.root / CHECKPOINT, checkpoint.encode(), durable=durable)
+        for old in self._obsolete:
+            old.unlink(missing_ok=True)
+            if old.parent.name.endswith(".p") and not any(old.parent.iterdir()):
+                old.parent.rmdir()
+        self._obsolete = []
+
+    def write_tiles(self, tree: Tree, entries: Sequence[bytes], *, durable: bool) -> list[tuple[Path, bytes]]:
+        """Bring the tiles up to the tree's size; return the files written and their bytes.
+
+        Narrower partial tiles stay until the new checkpoint is published: a kill before that leaves the old log whole.
+        """
+        written = []
+        self._obsolete = []
         for level, height, index, width in expected_tiles(tree.size):
             first_leaf, last_leaf = (index * TILE) << height, ((index * TILE + width) << height)
             if last_leaf <= self._written and width == TILE:
@@ -94,15 +114,16 @@ class TileDirectory:
             else:
                 data = b"".join(tree.level(height)[index * TILE : index * TILE + width])
             write_file(path, data, durable=durable)
+            written.append((path, data))
             partial = self.root / (tile_path(level, index) + ".p")
             if partial.is_dir():
-                for old in partial.iterdir():
-                    if width == TILE or int(old.name) < width:
-                        old.unlink()
-                if width == TILE:
-                    partial.rmdir()
-        write_file(self.root / CHECKPOINT, checkpoint.encode(), durable=durable)
+                self._obsolete += [old for old in partial.iterdir() if width == TILE or _narrower(old.name, width)]
         self._written = tree.size
+        return written
+
+
+def _narrower(name: str, width: int) -> bool:
+    return not name.isdigit() or int(name) < width  # what is no number was left by a kill
 
 
 def read_entries(root: Path, size: int) -> tuple[list[bytes], Tree]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import apsw
 
@@ -30,6 +31,7 @@ class Vault:
 
     def __init__(self, path: Path) -> None:
         _check_library()
+        self._path = path
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no vault here")
         try:
@@ -75,12 +77,19 @@ class Vault:
         return cls(path)
 
     def commit(self, first: int, entries: Iterable[bytes], records: Iterable[tuple[str, str, bytes]]) -> None:
-        """Store entries from position `first` on and replace records, in one durable transaction."""
-        with self._db:
-            self._db.executemany(
-                "INSERT INTO entries VALUES (?, ?)", ((first + i, entry) for i, entry in enumerate(entries))
-            )
-            self._db.executemany(STORE_RECORD, records)
+        """Store entries from position `first` on and replace records, in one durable transaction.
+
+        Raises:
+            OSError: If nothing was stored, for want of space or because the disk failed (hardening 4.4).
+        """
+        try:
+            with self._db:
+                self._db.executemany(
+                    "INSERT INTO entries VALUES (?, ?)", ((first + i, entry) for i, entry in enumerate(entries))
+                )
+                self._db.executemany(STORE_RECORD, records)
+        except apsw.Error as error:
+            raise OSError(errno.EIO, f"nothing was stored: {error}", str(self._path)) from error
 
     def entries(self) -> list[bytes]:
         """Return all log entries in order.
@@ -88,21 +97,27 @@ class Vault:
         Raises:
             MalformedError: If a position is missing; what is read is hashed against the tree by the caller (spec 4.16).
         """
-        rows = list(self._db.execute("SELECT position, entry FROM entries ORDER BY position"))
+        rows = self._read("SELECT position, entry FROM entries ORDER BY position")
         if [position for position, _ in rows] != list(range(len(rows))):
             raise MalformedError("vault: log positions are not consecutive")
         return [bytes(entry) for _, entry in rows]
 
     def record(self, kind: str, name: str) -> bytes | None:
         """Return a record, or None."""
-        for (value,) in self._db.execute("SELECT value FROM records WHERE kind = ? AND name = ?", (kind, name)):
+        for (value,) in self._read("SELECT value FROM records WHERE kind = ? AND name = ?", (kind, name)):
             return bytes(value)
         return None
 
     def records(self, kind: str) -> dict[str, bytes]:
         """Return all records of a kind by name."""
-        rows = self._db.execute("SELECT name, value FROM records WHERE kind = ? ORDER BY name", (kind,))
+        rows = self._read("SELECT name, value FROM records WHERE kind = ? ORDER BY name", (kind,))
         return {str(name): bytes(value) for name, value in rows}
+
+    def _read(self, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return list(self._db.execute(query, values))
+        except apsw.Error as error:
+            raise MalformedError(f"{self._path}: damaged: {error} (hardening 4.5)") from error
 
     def close(self) -> None:
         """Close the database."""
