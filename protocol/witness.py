@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Sequence
+from typing import Final
 
-from protocol.errors import ProtocolError, RootMismatchError
-from protocol.keys import SigningKey, VerifierKey
-from protocol.log.note import Checkpoint, Note, NoteSignature, cosign, verify_log_signature
-from protocol.log.tree import EMPTY_ROOT, verify_consistency
+from protocol.errors import LimitError, MalformedError, ProtocolError, RootMismatchError
+from protocol.keys import SigningKey, VerifierKey, decode_base64
+from protocol.log.note import MAX_NOTE, Checkpoint, Note, NoteSignature, cosign, verify_log_signature
+from protocol.log.tree import EMPTY_ROOT, MAX_PROOF, verify_consistency
+from protocol.storage.heads import HeadStore
+
+_OLD: Final = re.compile(r"old (?:0|[1-9][0-9]{0,15})\Z")
 
 
 class WitnessRefusalError(ProtocolError):
@@ -21,26 +27,70 @@ class WitnessRefusalError(ProtocolError):
         return f"{self.status}: {self.text} (spec 4.9)"
 
 
+def build_request(old: int, proof: Sequence[bytes], note: Note) -> bytes:
+    """Return the body of an `add-checkpoint` request: old size, proof, blank line, checkpoint (spec 4.9)."""
+    lines = [f"old {old}", *(base64.b64encode(item).decode("ascii") for item in proof)]
+    return ("\n".join(lines) + "\n\n").encode("ascii") + note.encode()
+
+
+def parse_request(data: bytes) -> tuple[int, list[bytes], Note]:
+    """Parse an `add-checkpoint` request; raise MalformedError unless it is one (spec 4.9)."""
+    if len(data) > 2 * MAX_NOTE:
+        raise LimitError("add-checkpoint request in bytes", len(data), 2 * MAX_NOTE)
+    head, separator, rest = data.partition(b"\n\n")
+    try:
+        lines = head.decode("ascii").split("\n")
+    except UnicodeDecodeError as error:
+        raise MalformedError("add-checkpoint: not ASCII (spec 4.9)") from error
+    if not separator or not _OLD.match(lines[0]) or len(lines) - 1 > MAX_PROOF:
+        raise MalformedError("add-checkpoint: wanted `old N`, at most 63 hashes, a blank line (spec 4.9)")
+    return int(lines[0][4:]), [decode_base64(line, "proof hash") for line in lines[1:]], Note.decode(rest)
+
+
 class Witness:
     """The state machine of one witness.
 
     Args:
         key: Its cosignature key (type 0x04).
         logs: Keys of the logs that it knows; a key's name is the origin.
-        heads: Last cosigned checkpoint by origin, as kept by the caller's durable store.
+        heads: Last cosigned checkpoint by origin of an earlier run.
+        store: Keeps them durably, with compare-and-swap, before a cosignature leaves (hardening 4.3).
     """
 
     def __init__(
-        self, key: SigningKey, logs: Sequence[VerifierKey], heads: dict[str, Checkpoint] | None = None
+        self,
+        key: SigningKey,
+        logs: Sequence[VerifierKey],
+        heads: dict[str, Checkpoint] | None = None,
+        store: HeadStore | None = None,
     ) -> None:
-        self._key = key
+        self._key, self._store = key, store
         self._logs = {log.name: log for log in logs}
         self.heads = dict(heads or {})
+        for log in logs if store is not None else ():
+            if store is not None and (last := store.last(log.name)) is not None:
+                self.heads[log.name] = last
 
     @property
     def verifier(self) -> VerifierKey:
         """The public key that policies name."""
         return self._key.verifier
+
+    def answer(self, request: bytes, time: int) -> tuple[int, bytes]:
+        """Answer an `add-checkpoint` request (tlog-witness): status code and body.
+
+        The body is the cosignature line at 200, the last cosigned size at 409 (type `text/x.tlog.size`), else empty.
+        """
+        try:
+            old, proof, note = parse_request(request)
+            return 200, self.add_checkpoint(old, proof, note, time).encode().encode("utf-8")
+        except WitnessRefusalError as error:
+            if error.status != 409:
+                return error.status, b""
+            last = self.heads.get(Checkpoint.parse(note.text).origin)
+            return 409, f"{last.size if last else 0}\n".encode("ascii")
+        except MalformedError:
+            return 400, b""
 
     def add_checkpoint(self, old: int, proof: Sequence[bytes], note: Note, time: int) -> NoteSignature:
         """Check that a checkpoint extends the last one, remember it, cosign it.
@@ -75,5 +125,7 @@ class Witness:
                 verify_consistency(old, checkpoint.size, proof, last.root, checkpoint.root)
             except (ProtocolError, RootMismatchError) as error:
                 raise WitnessRefusalError(422, str(error)) from error
-        self.heads[checkpoint.origin] = checkpoint  # the caller makes this durable before the answer leaves
+        if self._store is not None:  # check and store are one step, durable before the answer (spec 4.9)
+            self._store.swap(self.heads.get(checkpoint.origin), checkpoint)
+        self.heads[checkpoint.origin] = checkpoint
         return cosign(checkpoint, self._key, time)
