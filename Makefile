@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check bench clean
+.PHONY: demo test test-long check bench faults fuzz audit-deps mutants clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,6 +28,24 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Faults of the machine: kills, failing system calls, full disks, jumping clocks. Needs Linux; installs its tools as root.
+faults: $(STAMP)
+	command -v strace faketime >/dev/null || apt-get install -y -qq strace faketime || echo "strace or faketime missing: their tests are skipped"
+	$(BIN)/python -m pytest -m faults tests/faults
+
+# Every parser for FUZZ_SECONDS (60 unless said).
+fuzz: $(STAMP)
+	$(BIN)/python -m pytest -m fuzz tests/fuzz
+
+# Known advisories of everything that is installed.
+audit-deps:
+	test -x $(VENV)-audit/bin/pip-audit || ($(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit)
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
+# Seeded mutants of verifier, log and penalty modules; goes on from out/mutants.json.
+mutants: $(STAMP)
+	$(BIN)/python -m benchmarks.mutants
 
 clean:
 	rm -rf out runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # the command line starts without numpy
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class GridUnit:
         Raises:
             ValueError: If a value is not finite.
         """
+        import numpy as np
+
         if not np.isfinite(values).all():
             raise ValueError("a value is not finite")
         scaled = np.rint(values * float(1 / self.unit))
@@ -39,15 +43,15 @@ class GridUnit:
 
     def from_grid(self, bids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return grid units as values; any shape."""
-        return np.asarray(bids, dtype=np.float64) * float(self.unit)
+        return bids.astype("float64") * float(self.unit)
 
     def payments(self, fine: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return payments in fine units as values; any shape."""
-        return np.asarray(fine, dtype=np.float64) * float(self.unit / (1 << self.share_bits))
+        return fine.astype("float64") * float(self.unit / (1 << self.share_bits))
 
     def shares(self, allocation: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return allocations in 2^-share_bits of an item as shares in [0, 1]; any shape."""
-        return np.asarray(allocation, dtype=np.float64) / (1 << self.share_bits)
+        return allocation.astype("float64") / (1 << self.share_bits)
 
 
 def parse_decimal(text: str, unit: Fraction) -> int:

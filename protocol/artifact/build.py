@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from protocol.artifact.classes import mechanism_class
-from protocol.artifact.header import FORMAT, Header, as_parameter
+from protocol.artifact.header import FORMAT, Header
+from protocol.artifact.parameters import as_parameter
 from protocol.artifact.static import CheckedArtifact, check
 from protocol.errors import ArtifactRefusedError
 

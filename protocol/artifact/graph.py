@@ -10,16 +10,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from protocol.artifact.header import (
-    IR_VERSION,
-    KEY_GRAPH,
-    KEY_HEADER,
-    KEY_MECHANISM,
-    OPSET,
-    Header,
-    Parameters,
-    mechanism_digest,
-)
+from protocol.artifact.header import IR_VERSION, KEY_GRAPH, KEY_HEADER, KEY_MECHANISM, OPSET, Header
+from protocol.artifact.parameters import Parameters, mechanism_digest
 
 BATCH: Final = "batch"
 BIDS: Final = "bids"

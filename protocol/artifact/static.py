@@ -14,18 +14,9 @@ from onnx import TensorProto
 
 from protocol.artifact.classes import MechanismClass, mechanism_class
 from protocol.artifact.graph import ALLOCATION, BATCH, BIDS, CHOICE, CONTEXT, PARTICIPATION, PAYMENT, graph_digest
-from protocol.artifact.header import (
-    IR_VERSION,
-    KEY_GRAPH,
-    KEY_HEADER,
-    KEY_MECHANISM,
-    MAX_BYTES,
-    OPSET,
-    Header,
-    Parameters,
-    mechanism_digest,
-)
+from protocol.artifact.header import IR_VERSION, KEY_GRAPH, KEY_HEADER, KEY_MECHANISM, MAX_BYTES, OPSET, Header
 from protocol.artifact.interval import INT64, INT64_MAX, INT64_MIN, MAX_RANK, OPERATORS, Prover, Range, constant_range
+from protocol.artifact.parameters import Parameters, mechanism_digest
 from protocol.errors import ArtifactRefusedError, LimitError, MalformedError
 
 MAX_NODES: Final = 2_000

@@ -80,6 +80,8 @@ class TileDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        for left in root.rglob(".*.tmp"):  # by a kill in the middle of a write; this is the only writer
+            left.unlink()
         self._written = 0  # entries whose tiles are on disk
         self._obsolete: list[Path] = []  # partial tiles that the next checkpoint no longer needs
 

@@ -18,6 +18,16 @@ MINIMUM_SQLITE: Final = (3, 51, 3)  # earlier ones may corrupt a WAL database on
 STORE_RECORD: Final = "INSERT OR REPLACE INTO records VALUES (?, ?, ?)"
 
 
+_DISK: Final = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.CorruptError,
+    apsw.NoMemError,
+)
+
+
 class Vault:
     """Entries of the log in order, and named records by kind; one writer, WAL, synchronous=FULL.
 
@@ -88,7 +98,7 @@ class Vault:
                     "INSERT INTO entries VALUES (?, ?)", ((first + i, entry) for i, entry in enumerate(entries))
                 )
                 self._db.executemany(STORE_RECORD, records)
-        except apsw.Error as error:
+        except _DISK as error:
             raise OSError(errno.EIO, f"nothing was stored: {error}", str(self._path)) from error
 
     def entries(self) -> list[bytes]:

@@ -358,3 +358,11 @@ def test_the_demo_in_small(tmp_path: Path) -> None:
     assert result["certified"] is True
     assert result["verdicts"]["honest-prompt"] == "holds"
     assert Path(result["report"]).is_file()
+
+
+def test_the_command_line_starts_light() -> None:
+    """A verifier reaches the log before anything heavy is loaded (`make bench` measures it against importing torch)."""
+    heavy = ("numpy", "onnx", "onnxruntime", "torch", "matplotlib")
+    code = f"import sys, credible.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

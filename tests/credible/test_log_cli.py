@@ -197,6 +197,17 @@ def test_storage_that_fails_stops_the_log(tmp_path: Path, monkeypatch: pytest.Mo
         log.fsck()
 
 
+def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
+    with HeadStore(tmp_path / "heads") as heads:
+        with LogStore(tmp_path / "log", KEY, heads) as log:
+            log.append([b"one"])
+            log.publish()
+        left = tmp_path / "log" / "public" / "tile" / "0" / ".000.99.tmp"
+        left.write_bytes(b"half")
+        with LogStore(tmp_path / "log", KEY, heads):
+            assert not left.exists()
+
+
 def test_a_lost_or_older_store_is_refused(tmp_path: Path) -> None:  # hardening 4.7
     with HeadStore(tmp_path / "heads") as heads, LogStore(tmp_path / "log", KEY, heads) as log:
         log.append([b"one"])

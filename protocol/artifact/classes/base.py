@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from protocol.artifact.header import Header, Parameters, as_parameter
+from protocol.artifact.header import Header
+from protocol.artifact.parameters import Parameters, as_parameter
 from protocol.errors import ArtifactRefusedError
 
 

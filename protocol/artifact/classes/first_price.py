@@ -13,7 +13,8 @@ import onnx
 
 from protocol.artifact.classes.base import MechanismClass
 from protocol.artifact.graph import ALLOCATION, BIDS, CONTEXT, PAYMENT, Builder
-from protocol.artifact.header import Header, Parameters
+from protocol.artifact.header import Header
+from protocol.artifact.parameters import Parameters
 
 FORWARD = ["reserve"]
 PROCUREMENT = ["reserve", "minimum"]

@@ -13,7 +13,8 @@ import onnx
 
 from protocol.artifact.classes.base import MechanismClass
 from protocol.artifact.graph import ALLOCATION, BIDS, CHOICE, PAYMENT, Builder
-from protocol.artifact.header import Header, Parameters
+from protocol.artifact.header import Header
+from protocol.artifact.parameters import Parameters
 
 MAX_BIDDERS = 300  # keeps the graph below the 2,000 nodes of hardening 2.8
 

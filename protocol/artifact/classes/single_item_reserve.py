@@ -10,7 +10,8 @@ import onnx
 
 from protocol.artifact.classes.base import MechanismClass
 from protocol.artifact.graph import ALLOCATION, BIDS, PAYMENT, Builder
-from protocol.artifact.header import Header, Parameters
+from protocol.artifact.header import Header
+from protocol.artifact.parameters import Parameters
 
 
 def _schema(header: Header) -> dict[str, tuple[int, ...]]:

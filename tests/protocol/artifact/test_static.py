@@ -17,8 +17,9 @@ from protocol.artifact import RoundInput, Sandbox, build, selftest
 from protocol.artifact.certify import certify
 from protocol.artifact.engine import Engine
 from protocol.artifact.graph import graph_digest
-from protocol.artifact.header import KEY_GRAPH, KEY_HEADER, KEY_MECHANISM, Header, mechanism_digest
+from protocol.artifact.header import KEY_GRAPH, KEY_HEADER, KEY_MECHANISM, Header
 from protocol.artifact.interval import INT64_MAX, INT64_MIN, Prover, Range, constant_range
+from protocol.artifact.parameters import mechanism_digest
 from protocol.artifact.static import CheckedArtifact, check
 from protocol.errors import ArtifactRefusedError, LimitError, MalformedError
 
