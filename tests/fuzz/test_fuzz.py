@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -70,10 +71,8 @@ def feed(parse: Callable[[bytes], object], corpus: list[bytes]) -> None:
     while time.monotonic() < end:
         data = mutate(source.choice(corpus), corpus, source)
         started = time.perf_counter()
-        try:
+        with contextlib.suppress(ProtocolError):
             parse(data)
-        except ProtocolError:
-            pass
         slowest = max(slowest, time.perf_counter() - started)
         runs += 1
     print(f"{runs:,} runs, the slowest took {slowest:.3f} s")  # noqa: T201
