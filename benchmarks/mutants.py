@@ -130,7 +130,7 @@ def survives(copy: Path, path: str, source: str) -> bool:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *TARGETS[path]],
             cwd=copy, capture_output=True, timeout=400, check=False,
-            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_MAX_EXAMPLES": "20"},
+            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return False  # it no longer ends: found
@@ -149,7 +149,7 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.state.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, bool] = json.loads(chosen.state.read_text()) if chosen.state.exists() else {}
-    jobs = [mutant(*item) + (item[0],) for item in sample(chosen.count, chosen.seed)]
+    jobs = [(*mutant(*item), item[0]) for item in sample(chosen.count, chosen.seed)]
     todo = [job for job in jobs if job[1] not in results]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(chosen.workers) as pool:
         copies = []

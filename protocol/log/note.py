@@ -66,7 +66,7 @@ class Note:
         signatures = []
         for line in lines[:-1].split("\n"):
             name, space, encoded = line.removeprefix(_DASH).partition(" ")
-            if not line.startswith(_DASH) or not space or not name or "+" in name:
+            if not line.startswith(_DASH) or not space or not name or "+" in name or any(map(str.isspace, name)):
                 raise MalformedError(f"note: bad signature line {line[:60]!r} (spec 4.5)")
             blob = decode_base64(encoded, "note signature")
             if len(blob) < 5:

@@ -15,6 +15,7 @@ from protocol.keys import COSIGNATURE, ED25519, VerifierKey
 MAX_POLICY: Final = 64 * 1024  # spec 12, bytes
 MAX_MEMBERS: Final = 32  # logs, witnesses, groups each
 NONE: Final = "none"
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,64}\Z")
 
 
@@ -50,7 +51,10 @@ class Policy:
             lines = text.decode("ascii").split("\n")
         except UnicodeDecodeError as error:
             raise MalformedError("policy: not ASCII (spec 4.12)") from error
+        if _CONTROL.search(text):
+            raise MalformedError("policy: holds a control character (spec 4.12)")
         logs: list[VerifierKey] = []
+        grouped: set[str] = set()  # a member counts in one group only, or one witness could count twice
         witnesses: dict[str, VerifierKey] = {}
         groups: dict[str, tuple[int, tuple[str, ...]]] = {}
         quorum: str | None = None
@@ -63,6 +67,8 @@ class Policy:
                 raise MalformedError(f"{problem}: nothing may follow the quorum")
             if words[0] == "log" and len(words) in (2, 3):
                 logs.append(_key(words[1], ED25519, problem))
+                if len({log.key for log in logs}) != len(logs):
+                    raise MalformedError(f"{problem}: a log's key is named twice")
             elif words[0] == "witness" and len(words) in (3, 4):
                 _check_name(words[1], witnesses, groups, problem)
                 witnesses[words[1]] = _key(words[2], COSIGNATURE, problem)
@@ -71,6 +77,9 @@ class Policy:
                 members = tuple(words[3:])
                 if len(set(members)) != len(members) or any(m not in witnesses and m not in groups for m in members):
                     raise MalformedError(f"{problem}: unknown or repeated member")
+                if grouped & set(members):
+                    raise MalformedError(f"{problem}: a member is in another group already")
+                grouped |= set(members)
                 named = {"any": "1", "all": str(len(members))}.get(words[2], words[2])
                 if not re.match(r"[1-9][0-9]?\Z", named) or int(named) > len(members):
                     raise MalformedError(f"{problem}: threshold {words[2]}")

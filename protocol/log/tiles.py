@@ -20,7 +20,9 @@ TILE: Final = 256  # hashes or entries of a full tile
 MAX_ENTRY: Final = 65_535  # spec 12, bytes: entries have a uint16 length
 CHECKPOINT: Final = "checkpoint"
 PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
-_PATH: Final = re.compile(r"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])(?:/x[0-9]{3})*/[0-9]{3}(?:\.p/[1-9][0-9]{0,2})?\Z")
+_PATH: Final = re.compile(
+    r"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])(?:/x[0-9]{3})*/[0-9]{3}(?:\.p/(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?\Z"
+)
 
 
 def tile_path(level: str, index: int, width: int = TILE) -> str:

@@ -119,10 +119,10 @@ def root_of(items: Iterable[bytes]) -> bytes:
     return Tree(leaf_hash(item) for item in items).root()
 
 
-def _check_proof(proof: Sequence[bytes]) -> None:
+def _check_proof(proof: Sequence[bytes], *ends: bytes) -> None:
     if len(proof) > MAX_PROOF:
         raise MalformedError(f"proof has {len(proof)} hashes, at most {MAX_PROOF} (spec 4.2)")
-    if any(len(item) != HASH_SIZE for item in proof):
+    if any(len(item) != HASH_SIZE for item in (*proof, *ends)):
         raise MalformedError(f"proof holds a hash that has not {HASH_SIZE} bytes (spec 4.2)")
 
 
@@ -133,7 +133,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
         MalformedError: If index, size or the number of hashes cannot belong together (spec 4.2).
         RootMismatchError: If the proof leads to another root.
     """
-    _check_proof(proof)
+    _check_proof(proof, leaf, root)
     if not 0 <= index < size:
         raise MalformedError(f"index {index} is not below size {size} (spec 4.2)")
     node, position, last, rest = leaf, index, size - 1, list(proof)
