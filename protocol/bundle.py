@@ -7,12 +7,11 @@ from pathlib import Path
 from protocol import messages as m
 from protocol.errors import InconclusiveError
 from protocol.log.note import Note
-from protocol.log.tiles import CHECKPOINT, ProofFile
+from protocol.log.tiles import CHECKPOINT, CHECKPOINTS, ProofFile
 from protocol.log.tree import Tree, leaf_hash
 from protocol.storage.files import read_file, write_file
 from protocol.verify import (
     ARTIFACT_FILE,
-    CHECKPOINTS,
     ENTRIES,
     MANIFEST_FILE,
     MAX_FILE,
@@ -61,11 +60,11 @@ def write_bundle(public: Path, loaded: Loaded, epoch: int, folder: Path) -> int:
         write_file(folder / ENTRIES / f"{index}.json", loaded.entries[index][1], durable=False)
         proof = ProofFile(index, tuple(tree.inclusion(index)), head)
         write_file(folder / PROOFS / f"{index}.tlog-proof", proof.encode(), durable=False)
-    sizes = {c.size for c, _ in loaded.checkpoints if c.size <= setup_end or first < c.size} | {tree.size}
-    for size in sorted(sizes):
-        source = public / CHECKPOINTS / str(size)
-        data = head.encode() if size == tree.size else read_file(source, MAX_FILE)
-        write_file(folder / CHECKPOINTS / str(size), data, durable=False)
+    for item in loaded.checkpoints:
+        size = item.checkpoint.size
+        if size <= setup_end or first < size:
+            write_file(folder / CHECKPOINTS / str(size), item.data, durable=False)
+    write_file(folder / CHECKPOINTS / str(tree.size), head.encode(), durable=False)
     for name in (MANIFEST_FILE, POLICY_FILE, ARTIFACT_FILE):
         write_file(folder / name, read_file(public / name, MAX_FILE), durable=True)
     return len(indices)

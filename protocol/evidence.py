@@ -68,8 +68,11 @@ def recheck(
     Raises:
         InconclusiveError: If the runtime and the judge disagree: the runtime is then defective, not the auctioneer.
     """
-    known = {**(responses or {}), **{i: s.response for i, s in session.rounds.items() if s.response is not None}}
-    disclosed = [_disclose(session, index, known[index]) for index in rounds if index in known]
+    disclosed = []
+    for index in rounds:
+        response = session.round(index).response or (responses or {}).get(index)
+        if response is not None:
+            disclosed.append(_disclose(session, index, response))
     findings = [finding for part in disclosed for finding in part.problems]
     runnable = [(part, part.item, part.matrix) for part in disclosed if part.item is not None and part.matrix]
     outputs = runner.run([item for _, item, _ in runnable])

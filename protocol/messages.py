@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -16,7 +17,6 @@ from protocol.encoding import (
     canonical,
     decode,
     hash_from_hex,
-    hash_of,
     pae_raw,
     type_name,
 )
@@ -420,10 +420,18 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A decoded statement: its body, its signatures, its bytes (spec 2.6)."""
+    """A decoded statement: its body, its signatures, its bytes (spec 2.6).
+
+    Attributes:
+        body: The message.
+        signatures: Sorted by key, at least one.
+        content: Canonical bytes of the body.
+        data: Bytes of the whole statement.
+    """
 
     body: Message
     signatures: tuple[Signature, ...]
+    content: bytes
     data: bytes
 
     @property
@@ -434,7 +442,7 @@ class Statement:
     @property
     def identity(self) -> str:
         """H of the body, hex; signature bytes are no identity (spec 2.8)."""
-        return hash_of(self.name, self.body).hex()
+        return hashlib.sha256(self._signed()).hexdigest()
 
     @property
     def signer(self) -> str:
@@ -446,7 +454,10 @@ class Statement:
         if [item.key for item in self.signatures] != [key.party]:
             raise SignatureError(f"{self.name} is not signed by {key.name} alone (spec 2.6)")
         signature = bytes_from_hex(self.signatures[0].sig, "signature")
-        verify_signature(key.key, pae_raw(type_name(self.name), canonical(self.body)), signature)
+        verify_signature(key.key, self._signed(), signature)
+
+    def _signed(self) -> bytes:
+        return pae_raw(type_name(self.name), self.content)
 
     @classmethod
     def decode(cls, data: bytes) -> Statement:
@@ -460,22 +471,26 @@ class Statement:
         kind = _BY_TYPE.get(envelope.type)
         if kind is None:
             raise MalformedError(f"statement: unknown type {envelope.type[:100]!r}")
-        body = decode(bytes(envelope.body), kind)
+        content = bytes(envelope.body)
+        body = decode(content, kind)
         for item in envelope.sigs:
             hash_from_hex(item.key, "signer")
         keys = [item.key for item in envelope.sigs]
         if not keys or keys != sorted(set(keys)):
             raise MalformedError("statement: signatures are missing, repeated or not sorted by key (spec 2.6)")
-        statement = cls(body, tuple(envelope.sigs), data)
-        if encode_statement(body, envelope.sigs) != data:
+        if _encode(content, envelope.sigs, envelope.type) != data:
             raise MalformedError("statement: not the canonical encoding (spec 2.3)")
-        return statement
+        return cls(body, tuple(envelope.sigs), content, data)
 
 
 def encode_statement(body: Message, signatures: Sequence[Signature]) -> bytes:
     """Return the canonical bytes of a statement (spec 2.6)."""
+    return _encode(canonical(body), signatures, type_name(NAMES[type(body)]))
+
+
+def _encode(content: bytes, signatures: Sequence[Signature], payload_type: str) -> bytes:
     listed = b",".join(b'{"key":"%b","sig":"%b"}' % (s.key.encode(), s.sig.encode()) for s in signatures)
-    return b'{"body":%b,"sigs":[%b],"type":"%b"}' % (canonical(body), listed, type_name(NAMES[type(body)]).encode())
+    return b'{"body":%b,"sigs":[%b],"type":"%b"}' % (content, listed, payload_type.encode())
 
 
 def sign_statement(body: Message, key: SigningKey) -> bytes:
@@ -487,7 +502,7 @@ def sign_statement(body: Message, key: SigningKey) -> bytes:
     name = NAMES[type(body)]
     data = canonical(body)
     signature = Signature(key=key.party, sig=key.sign(pae_raw(type_name(name), data)).hex())
-    statement = encode_statement(body, [signature])
+    statement = _encode(data, [signature], type_name(name))
     if len(statement) > MAX_STATEMENT:
         raise LimitError(f"{name} statement in bytes", len(statement), MAX_STATEMENT)
     return statement

@@ -145,6 +145,7 @@ class SessionState:
         self.canaries: dict[int, int] = {}  # revealed canary rounds, and where they were revealed
         self._current: dict[str, VerifierKey] = {}  # keys of parties whose key was rotated
         self.reported: set[str] = set()  # keys that the registrar revoked: their receipts prove nothing
+        self._seeds: dict[int, bytes] = {}
         self._draws: dict[bytes, list[int]] = {}
         self._revoked: dict[str, int] = {}  # key id: the log index from which it no longer signs
         self.unproven: list[str] = []  # what no checkpoint at hand shows; it makes a verdict inconclusive
@@ -263,11 +264,14 @@ class SessionState:
 
     def seed(self, epoch: int) -> bytes | None:
         """Return the seed of an epoch's audit draw (spec 5.5); None while a contribution or the beacon is missing."""
+        if epoch in self._seeds:  # asked for with every response; nothing that it hashes changes after the close
+            return self._seeds[epoch]
         root, contributions = self.epoch(epoch).root, self.contributions(epoch)
         beacon = self.beacon_for(self.manifest.beacon_of_epoch(epoch))
         if root is None or beacon is None or self.auctioneer.party not in contributions:
             return None
-        return audit_seed(self.id, epoch, root.root, contributions, beacon)
+        self._seeds[epoch] = audit_seed(self.id, epoch, root.root, contributions, beacon)
+        return self._seeds[epoch]
 
     def beacon_for(self, beacon_round: int) -> str | None:
         """Return the signature of a beacon round, "" for round 0 (no beacon); None if it is not at hand."""

@@ -6,6 +6,7 @@ asked.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +35,19 @@ from protocol.evidence import check_artifact, judge
 from protocol.keys import VerifierKey
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
 from protocol.log.policy import MAX_POLICY, Policy
-from protocol.log.tiles import CHECKPOINT, ProofFile, expected_tiles, is_tile_path, read_entries, tile_path
+from protocol.log.tiles import (
+    CHECKPOINT,
+    CHECKPOINTS,
+    MAX_ENTRY,
+    TILE,
+    ProofFile,
+    decode_bundle,
+    expected_tiles,
+    history_width,
+    is_tile_path,
+    read_entries,
+    tile_path,
+)
 from protocol.mailbox import forced
 from protocol.manifest import Manifest
 from protocol.outcomes import unseal_response
@@ -47,7 +60,6 @@ MAX_FILES: Final = 100_000
 MANIFEST_FILE: Final = "manifest.json"
 POLICY_FILE: Final = "policy.txt"
 ARTIFACT_FILE: Final = "artifact.onnx"
-CHECKPOINTS: Final = "checkpoints"
 ENTRIES: Final = "entries"
 PROOFS: Final = "proofs"
 VERDICT_FILE: Final = "verdict.json"
@@ -173,15 +185,22 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
 
 
 def _list_files(folder: Path) -> list[str]:
-    names = []
-    for item in sorted(folder.rglob("*")):
-        if item.is_symlink() or not (item.is_dir() or item.is_file()):
-            raise MalformedError(f"{item.relative_to(folder)}: neither a plain file nor a folder (hardening 1.11)")
-        if item.is_file():
-            names.append(item.relative_to(folder).as_posix())
-        if len(names) > MAX_FILES:
-            raise LimitError("files", len(names), MAX_FILES)
-    return names
+    names: list[str] = []
+    waiting = [""]
+    while waiting:
+        inner = waiting.pop()
+        with os.scandir(folder / inner) as items:
+            for item in items:
+                name = inner + item.name
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(name + "/")
+                elif item.is_file(follow_symlinks=False):
+                    names.append(name)
+                else:
+                    raise MalformedError(f"{name}: neither a plain file nor a folder (hardening 1.11)")
+                if len(names) + len(waiting) > MAX_FILES:
+                    raise LimitError("files", len(names) + len(waiting), MAX_FILES)
+    return sorted(names)
 
 
 def _read_setup(folder: Path, trust: Trust | None, first: bytes) -> tuple[Session, Policy, bytes]:
@@ -205,20 +224,26 @@ def _read_setup(folder: Path, trust: Trust | None, first: bytes) -> tuple[Sessio
     return session, policy, _read(folder, ARTIFACT_FILE, MAX_BYTES)
 
 
-def _read_checkpoints(
-    folder: Path, names: Sequence[str], log: VerifierKey, policy: Policy
-) -> list[tuple[Checkpoint, int]]:
-    """Return the checkpoints that met the quorum, with the time at which it stood."""
+@dataclass(frozen=True, slots=True)
+class CosignedNote:
+    """A checkpoint that met the quorum: what it says, when the quorum stood, its bytes."""
+
+    checkpoint: Checkpoint
+    time: int
+    data: bytes
+
+
+def _read_checkpoints(notes: Iterable[tuple[str, bytes]], log: VerifierKey, policy: Policy) -> list[CosignedNote]:
+    """Return the checkpoints of named notes; all must have met the quorum."""
     result = []
-    for name in names:
-        note = Note.decode(_read(folder, name, MAX_NOTE))
+    witnesses = tuple(policy.witnesses.values())
+    for name, data in notes:
+        note = Note.decode(data)
         checkpoint = _signed_checkpoint(note, log)
-        if name != CHECKPOINT and name != f"{CHECKPOINTS}/{checkpoint.size}":
-            raise BindingError(f"{name} holds a checkpoint of size {checkpoint.size}")
-        time = policy.quorum_time(cosignature_times(note, tuple(policy.witnesses.values())))
+        time = policy.quorum_time(cosignature_times(note, witnesses))
         if time is None:
-            raise InconclusiveError(f"{name} lacks the witness quorum (spec 4.14)")
-        result.append((checkpoint, time))
+            raise InconclusiveError(f"{name}: checkpoint {checkpoint.size} lacks the witness quorum (spec 4.14)")
+        result.append(CosignedNote(checkpoint, time, data))
     return result
 
 
@@ -250,7 +275,7 @@ class Loaded:
 
     session: Session
     entries: list[tuple[int, bytes]]
-    checkpoints: list[tuple[Checkpoint, int]]
+    checkpoints: list[CosignedNote]
     artifact: bytes
 
 
@@ -266,11 +291,12 @@ def load_public(folder: Path, trust: Trust | None) -> Loaded:
     if CHECKPOINT not in names:
         raise InconclusiveError(f"{CHECKPOINT} is missing: no log here (spec 8.6)")
     known = {CHECKPOINT, MANIFEST_FILE, POLICY_FILE, ARTIFACT_FILE}
-    cosigned = [name for name in names if name.startswith(CHECKPOINTS + "/")]
+    history = {name: width for name in names if (width := history_width(name)) is not None}
     for name in names:
-        if name not in known and name not in cosigned and not is_tile_path(name):
+        if name not in known and name not in history and not is_tile_path(name):
             raise MalformedError(f"{name}: not a file of a public log (spec 4.10)")
-    head = Checkpoint.parse(Note.decode(_read(folder, CHECKPOINT, MAX_NOTE)).text)
+    head_note = _read(folder, CHECKPOINT, MAX_NOTE)
+    head = Checkpoint.parse(Note.decode(head_note).text)
     entries, tree = read_entries(folder, head.size)
     if tree.root() != head.root:
         raise RootMismatchError(tree.root(), head.root)
@@ -281,8 +307,12 @@ def load_public(folder: Path, trust: Trust | None) -> Loaded:
     if surplus:
         raise InconclusiveError(f"{surplus[0]} lies beyond the checkpoint of size {head.size}: torn or rolled back")
     session, policy, artifact = _read_setup(folder, trust, entries[0])
-    checkpoints = _read_checkpoints(folder, [CHECKPOINT, *cosigned], session.log_key, policy)
-    for checkpoint, _ in checkpoints:
+    notes = {head_note: CHECKPOINT}
+    for name, width in history.items():  # a partial tile that is being replaced repeats what the next one holds
+        bundle = decode_bundle(_read(folder, name, TILE * (MAX_ENTRY + 2)), width, name)
+        notes.update((note, name) for note in bundle if note not in notes)
+    checkpoints = _read_checkpoints(((name, note) for note, name in notes.items()), session.log_key, policy)
+    for checkpoint in (item.checkpoint for item in checkpoints):
         if checkpoint.size > tree.size:
             raise InconclusiveError(f"a checkpoint of size {checkpoint.size} is there, the log ends at {tree.size}")
         if tree.root(checkpoint.size) != checkpoint.root:
@@ -323,7 +353,7 @@ def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = Non
             shown = judge(session, runner, epoch=epoch, responses=responses, unread=unread)
             verdict.findings, waiting = shown.findings, shown.waiting
             verdict.checked.update(shown.counts)
-    last = max((time for _, time in checkpoints), default=0)
+    last = max((item.time for item in checkpoints), default=0)
     if verdict.findings:
         verdict.verdict = "deviation"
         if trust is None:
@@ -367,8 +397,8 @@ def _open_sealed(
     return responses, unread
 
 
-def _add_cosigned(session: Session, checkpoints: list[tuple[Checkpoint, int]]) -> None:
-    session.add_cosigned({Cosigned(item.size, item.root.hex(), time) for item, time in checkpoints})
+def _add_cosigned(session: Session, checkpoints: list[CosignedNote]) -> None:
+    session.add_cosigned({Cosigned(c.checkpoint.size, c.checkpoint.root.hex(), c.time) for c in checkpoints})
 
 
 def _labels(session: Session) -> list[str]:
@@ -417,8 +447,12 @@ def _verify_bundle(folder: Path, aids: Aids, verdict: Verdict) -> None:
     entries = [(index, _read(folder, f"{ENTRIES}/{index}.json", MAX_FILE)) for index in indices]
     session, policy, artifact = _read_setup(folder, trust, entries[0][1])
     cosigned = [f"{CHECKPOINTS}/{size}" for size in sorted(numbers[CHECKPOINTS])]
-    checkpoints = _read_checkpoints(folder, cosigned, session.log_key, policy)
-    heads = {checkpoint.text: checkpoint for checkpoint, _ in checkpoints}
+    notes = [(name, _read(folder, name, MAX_NOTE)) for name in cosigned]
+    checkpoints = _read_checkpoints(notes, session.log_key, policy)
+    for name, note in zip(cosigned, checkpoints, strict=True):
+        if name != f"{CHECKPOINTS}/{note.checkpoint.size}":
+            raise BindingError(f"{name} holds a checkpoint of size {note.checkpoint.size}")
+    heads = {item.checkpoint.text: item.checkpoint for item in checkpoints}
     for index, entry in entries:
         proof = ProofFile.decode(_read(folder, f"{PROOFS}/{index}.tlog-proof", 2 * MAX_NOTE))
         head = heads.get(proof.checkpoint.text)
@@ -429,14 +463,14 @@ def _verify_bundle(folder: Path, aids: Aids, verdict: Verdict) -> None:
         if proof.index != index:
             raise BindingError(f"the proof of entry {index} is for entry {proof.index} (spec 8.5)")
         proof.verify(entry, head.size, head.root)
-    roots = {checkpoint.size: checkpoint.root.hex() for checkpoint, _ in checkpoints}
+    roots = {item.checkpoint.size: item.checkpoint.root.hex() for item in checkpoints}
     _check_memory(trust, max(roots), roots.get)
     epoch = _bundle_epoch(session, entries)
     session.first_epoch = epoch
     last = entries[-1][
         0
     ]  # later checkpoints prove the entries; what they show of later times is not this bundle's matter
-    within = [(checkpoint, time) for checkpoint, time in checkpoints if checkpoint.size <= last + 1]
+    within = [item for item in checkpoints if item.checkpoint.size <= last + 1]
     _judge(Loaded(session, entries, within, artifact), aids, verdict, epoch)
 
 
@@ -558,7 +592,7 @@ def _by_auctioneer(session: Session, receipts: Sequence[tuple[m.Statement, m.Rec
 
 def _judge_promise(session: Session, loaded: Loaded, receipt: m.Receipt) -> str:
     """Return "holds" or "deviation": whether the log has the statement in time, as far as the checkpoints show."""
-    times = [(checkpoint.size, time) for checkpoint, time in loaded.checkpoints]
+    times = [(item.checkpoint.size, item.time) for item in loaded.checkpoints]
     for index, entry in loaded.entries:
         try:
             identity = m.Statement.decode(entry).identity

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -31,7 +32,7 @@ from protocol.log.tiles import TileDirectory
 from protocol.state import Finding
 from protocol.storage.files import write_file
 from protocol.storage.vault import Vault
-from protocol.verify import ARTIFACT_FILE, CHECKPOINTS, MANIFEST_FILE, POLICY_FILE, Head, Trust
+from protocol.verify import ARTIFACT_FILE, MANIFEST_FILE, POLICY_FILE, Head, Trust
 
 PUBLISH_SECONDS: Final = 0.5
 LAST_SECONDS: Final = 1  # a checkpoint is cosigned this long before its deadline
@@ -115,7 +116,8 @@ class Market:
             entries = self._vault.entries()
             if self._vault.record("config", "run") != config:
                 raise ValueError(f"{folder} was made with other options; resume with the same ones")
-            notes = {int(size): Note.decode(data) for size, data in self._vault.records("checkpoint").items()}
+            stored = ((int(size), data) for size, data in self._vault.records("checkpoint").items())
+            notes = {size: Note.decode(data) for size, data in sorted(stored)}
             self.table = Table(
                 rules,
                 self._sandbox.header,
@@ -130,8 +132,10 @@ class Market:
             self.auctioneer, self.session = self.table.auctioneer, self.table.session
             self.summary = Summary()
             self._records: list[tuple[str, str, bytes]] = []
-            self._stored, self._stored_movements, self._stored_notes = len(entries), 0, set(notes)
-            self._published: set[int] = set()  # sizes of the checkpoints in the public folder
+            self._stored, self._stored_movements, self._stored_note = len(entries), 0, max(notes, default=0)
+            self._epoch = 0  # none before it is open
+            self._history: list[bytes] = []  # the cosigned checkpoints of the public folder, up to this size
+            self._published = 0
             self._published_at = time.monotonic()
             self._tiles = TileDirectory(self.public)
             self._load_state()
@@ -178,7 +182,9 @@ class Market:
         return self.summary
 
     def _open_epoch(self) -> int:
-        return next(e for e in range(self.manifest.epochs) if self.session.epoch(e).settlement is None)
+        while self.session.epoch(self._epoch).settlement is not None:
+            self._epoch += 1
+        return self._epoch
 
     def _next_round(self) -> int | None:
         for index in self.manifest.rounds_of(self._open_epoch()):
@@ -200,24 +206,28 @@ class Market:
         log, table = self.auctioneer.log, self.table
         for number, (key, amounts) in enumerate(table.movements[self._stored_movements :], self._stored_movements):
             self._records.append(("movement", f"{number:010d}", msgspec.json.encode(Movement(key, amounts))))
-        for size in sorted(set(table.notes) - self._stored_notes):
+        for size in self._notes_after(self._stored_note):
             self._records.append(("checkpoint", str(size), table.notes[size].encode()))
+            self._stored_note = size
         self._vault.commit(self._stored, log.entries[self._stored :], self._records)
         self._stored, self._stored_movements = len(log.entries), len(table.movements)
-        self._stored_notes = set(table.notes)
         self._records = []
         if durable or time.monotonic() - self._published_at > PUBLISH_SECONDS:
             self._publish(durable=durable)
+
+    def _notes_after(self, size: int) -> list[int]:
+        """Return the sizes of the cosigned checkpoints above a size; they were added in rising order."""
+        return list(takewhile(lambda item: item > size, reversed(self.table.notes)))[::-1]
 
     def _publish(self, *, durable: bool) -> None:
         log = self.auctioneer.log
         note = self.table.notes.get(log.tree.size)
         if note is None:
             return  # the last unit ends without a checkpoint of its own; the next one publishes it
-        for size in sorted(set(self.table.notes) - self._published):
-            write_file(self.public / CHECKPOINTS / str(size), self.table.notes[size].encode(), durable=False)
-            self._published.add(size)
-        self._tiles.write(log.tree, log.entries, note, durable=durable)
+        for size in self._notes_after(self._published):
+            self._history.append(self.table.notes[size].encode())
+            self._published = size
+        self._tiles.write(log.tree, log.entries, note, durable=durable, history=self._history)
         trust = Trust(
             session=self.session.id,
             auctioneer=self.manifest.auctioneer,

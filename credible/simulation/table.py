@@ -25,7 +25,7 @@ from protocol.outcomes import unseal_response
 from protocol.session import Session
 from protocol.state import Cosigned, Finding
 from protocol.storage.files import write_file
-from protocol.verify import ARTIFACT_FILE, CHECKPOINTS, MANIFEST_FILE, POLICY_FILE, Trust
+from protocol.verify import ARTIFACT_FILE, MANIFEST_FILE, POLICY_FILE, Trust
 from protocol.witness import Witness
 
 LAST_SECONDS: Final = 1  # a checkpoint is cosigned this long before its deadline
@@ -296,10 +296,10 @@ class Table:
     def publish(self, folder: Path, artifact: bytes) -> Trust:
         """Write the public folder of the session as it stands; return what an outsider may pin (spec 4.16, 8.3)."""
         log, size = self.auctioneer.log, max(self.notes)
-        for checkpoint, note in self.notes.items():
-            write_file(folder / CHECKPOINTS / str(checkpoint), note.encode(), durable=False)
+        history = [self.notes[size].encode() for size in sorted(self.notes)]
         tree = Tree(leaf_hash(entry) for entry in log.entries[:size])
-        TileDirectory(folder).write(tree, log.entries[:size], self.head or self.notes[size], durable=False)
+        head = self.head or self.notes[size]
+        TileDirectory(folder).write(tree, log.entries[:size], head, durable=False, history=history)
         write_file(folder / MANIFEST_FILE, canonical(self.manifest) + b"\n", durable=False)
         write_file(folder / POLICY_FILE, self.policy.text, durable=False)
         write_file(folder / ARTIFACT_FILE, artifact, durable=False)

@@ -20,23 +20,39 @@ TILE: Final = 256  # hashes or entries of a full tile
 MAX_ENTRY: Final = 65_535  # spec 12, bytes: entries have a uint16 length
 CHECKPOINT: Final = "checkpoint"
 PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
-_PATH: Final = re.compile(
-    r"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])(?:/x[0-9]{3})*/[0-9]{3}(?:\.p/(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?\Z"
-)
+CHECKPOINTS: Final = "checkpoints"  # all cosigned ones, in tiles like those of the entries
+_NUMBER: Final = r"(?:/x[0-9]{3})*/[0-9]{3}(?:\.p/([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?\Z"
+_TILE_PATH: Final = re.compile(r"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])" + _NUMBER)
+_HISTORY_PATH: Final = re.compile(CHECKPOINTS + _NUMBER)
 
 
 def tile_path(level: str, index: int, width: int = TILE) -> str:
     """Return the path of a tile: `tile/L/N` or `tile/L/N.p/W`, N in groups of three digits."""
+    return _numbered(f"tile/{level}", index, width)
+
+
+def history_path(index: int, width: int = TILE) -> str:
+    """Return the path of a tile of cosigned checkpoints: `checkpoints/N` or `checkpoints/N.p/W` (spec 4.10)."""
+    return _numbered(CHECKPOINTS, index, width)
+
+
+def _numbered(folder: str, index: int, width: int) -> str:
     groups = [f"{index % 1000:03d}"]
     while index := index // 1000:
         groups.append(f"x{index % 1000:03d}")
-    path = f"tile/{level}/" + "/".join(reversed(groups))
+    path = f"{folder}/" + "/".join(reversed(groups))
     return path if width == TILE else f"{path}.p/{width}"
 
 
 def is_tile_path(path: str) -> bool:
     """Whether a path has the form of a tile's."""
-    return _PATH.match(path) is not None
+    return _TILE_PATH.match(path) is not None
+
+
+def history_width(path: str) -> int | None:
+    """Return how many checkpoints a tile of them holds, by its path; None if the path is no such tile's."""
+    match = _HISTORY_PATH.match(path)
+    return match and int(match[1] or TILE)
 
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
@@ -85,12 +101,33 @@ class TileDirectory:
         for left in root.rglob(".*.tmp"):  # by a kill in the middle of a write; this is the only writer
             left.unlink()
         self._written = 0  # entries whose tiles are on disk
+        self._noted = 0  # cosigned checkpoints on disk
         self._obsolete: list[Path] = []  # partial tiles that the next checkpoint no longer needs
 
-    def write(self, tree: Tree, entries: Sequence[bytes], checkpoint: Note, *, durable: bool) -> None:
-        """Bring the tiles up to the tree's size, then the checkpoint (hardening 4.2: tiles first)."""
+    def write(
+        self, tree: Tree, entries: Sequence[bytes], checkpoint: Note, *, durable: bool, history: Sequence[bytes] = ()
+    ) -> None:
+        """Bring the tiles up to the tree's size, then the checkpoint (hardening 4.2: tiles first).
+
+        Args:
+            tree: The log's tree.
+            entries: All its entries.
+            checkpoint: Of the tree's size.
+            durable: Whether every file is on the disk when this returns.
+            history: All notes that met the quorum, by size; only ever extended.
+        """
         self.write_tiles(tree, entries, durable=durable)
+        self._write_history(history, durable=durable)
         self.write_checkpoint(checkpoint, durable=durable)
+
+    def _write_history(self, notes: Sequence[bytes], *, durable: bool) -> None:
+        for index in range(self._noted // TILE, (len(notes) + TILE - 1) // TILE):
+            part = notes[index * TILE : (index + 1) * TILE]
+            if (index * TILE + len(part)) > self._noted:
+                path = self.root / history_path(index, len(part))
+                write_file(path, encode_bundle(part), durable=durable)
+                self._outdate(self.root / (history_path(index) + ".p"), len(part))
+        self._noted = len(notes)
 
     def write_checkpoint(self, checkpoint: Note, *, durable: bool) -> None:
         """Publish a checkpoint whose tiles are there, then remove the partial tiles that only older ones needed."""
@@ -119,11 +156,13 @@ class TileDirectory:
                 data = b"".join(tree.level(height)[index * TILE : index * TILE + width])
             write_file(path, data, durable=durable)
             written.append((path, data))
-            partial = self.root / (tile_path(level, index) + ".p")
-            if partial.is_dir():
-                self._obsolete += [old for old in partial.iterdir() if width == TILE or _narrower(old.name, width)]
+            self._outdate(self.root / (tile_path(level, index) + ".p"), width)
         self._written = tree.size
         return written
+
+    def _outdate(self, partial: Path, width: int) -> None:
+        if partial.is_dir():
+            self._obsolete += [old for old in partial.iterdir() if width == TILE or _narrower(old.name, width)]
 
 
 def _narrower(name: str, width: int) -> bool:

@@ -13,7 +13,7 @@ from credible.simulation.market import trust_path
 from protocol.artifact.static import CheckedArtifact
 from protocol.bundle import write_bundle
 from protocol.errors import InconclusiveError, MalformedError
-from protocol.log.tiles import expected_tiles
+from protocol.log.tiles import decode_bundle, encode_bundle, expected_tiles, history_path
 from protocol.verify import Head, Trust, load_public, verify_path, verify_receipts
 from tests.conftest import play
 from tests.harness import Table, rules_of
@@ -95,21 +95,22 @@ def test_a_truncated_session_is_inconclusive(honest: Path, copy: Path) -> None:
             verdict = verify_path(copy, trust)
             assert verdict.status == 4 and path.name.split(".")[0] in verdict.notes[0], f"{path}: {verdict}"
             path.write_bytes(data)
-    head = max(int(path.name) for path in (copy / "checkpoints").iterdir())
-    (copy / "checkpoints" / str(head)).unlink()
+    notes = history(copy)
+    rewrite_history(copy, notes[:-1])
     assert verify_path(copy, trust).status == 0  # the head is in `checkpoint` too
 
 
 def test_a_missing_checkpoint_file_convicts_nobody(honest: Path, copy: Path) -> None:  # spec 8.4
     trust = trust_of(honest)
     statuses = set()
-    for path in sorted((copy / "checkpoints").iterdir()):
-        data = path.read_bytes()
-        path.unlink()
+    notes = history(copy)
+    for number in range(len(notes)):
+        rewrite_history(copy, notes[:number] + notes[number + 1 :])
         verdict = verify_path(copy, trust)
-        assert verdict.findings == [], f"{path.name}: {verdict.findings}"
+        assert verdict.findings == [], f"{number}: {verdict.findings}"
         statuses.add(verdict.status)
-        path.write_bytes(data)
+    shutil.rmtree(copy / "checkpoints")
+    assert verify_path(copy, trust).status == 4
     assert statuses == {0, 4}  # those that a close, an outcome or an epoch names are missed
 
 
@@ -132,6 +133,19 @@ def test_a_second_later_cosignature_of_a_head_convicts_nobody(second_price: Chec
     assert any(str(close.size) in text for text in again.unproven)
 
 
+def history(folder: Path) -> list[bytes]:
+    """Return the notes of a small session's history of checkpoints."""
+    (path,) = (folder / "checkpoints" / "000.p").iterdir()
+    return decode_bundle(path.read_bytes(), int(path.name), path.name)
+
+
+def rewrite_history(folder: Path, notes: list[bytes]) -> None:
+    shutil.rmtree(folder / "checkpoints")
+    path = folder / history_path(0, len(notes))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(encode_bundle(notes))
+
+
 def rolled_back(honest: Path, target: Path) -> int:
     """Write an older state of the log, as a rollback or a cut would leave it; return its size."""
     from protocol.log.note import Note
@@ -140,18 +154,16 @@ def rolled_back(honest: Path, target: Path) -> int:
 
     public = honest / "public"
     loaded = load_public(public, None)
-    sizes = sorted(int(path.name) for path in (public / "checkpoints").iterdir())
-    size = sizes[len(sizes) // 2]
+    notes = sorted(loaded.checkpoints, key=lambda item: item.checkpoint.size)
+    middle = len(notes) // 2
+    size = notes[middle].checkpoint.size
     entries = [entry for _, entry in loaded.entries[:size]]
     target.mkdir()
-    note = Note.decode((public / "checkpoints" / str(size)).read_bytes())
-    TileDirectory(target).write(Tree(map(leaf_hash, entries)), entries, note, durable=False)
+    kept = [item.data for item in notes[: middle + 1]]
+    tree = Tree(map(leaf_hash, entries))
+    TileDirectory(target).write(tree, entries, Note.decode(kept[-1]), durable=False, history=kept)
     for name in ("manifest.json", "policy.txt", "artifact.onnx"):
         shutil.copy(public / name, target)
-    (target / "checkpoints").mkdir()
-    for other in sizes:
-        if other <= size:
-            shutil.copy(public / "checkpoints" / str(other), target / "checkpoints")
     assert expected_tiles(size)
     return size
 
@@ -173,7 +185,7 @@ def test_a_rolled_back_log_is_stale_for_who_remembers_and_incomplete_for_who_doe
 
 
 def test_freshness_is_judged_by_the_stated_time_only(honest: Path) -> None:  # spec 8.2
-    last = max(time for _, time in load_public(honest / "public", None).checkpoints)
+    last = max(item.time for item in load_public(honest / "public", None).checkpoints)
     assert verify_path(honest, trust_of(honest), at=last + 5).status == 0
     late = verify_path(honest, trust_of(honest), at=last + 400 * 86_400)
     assert late.status == 4
@@ -291,7 +303,7 @@ def test_receipts_are_judged_against_the_log(second_price: CheckedArtifact, hone
         )
         return m.sign_statement(body, key)
 
-    early = loaded.checkpoints[-1][1] - 1
+    early = loaded.checkpoints[-1].time - 1
     assert verify_receipts([receipt(logged.identity)], trust, honest).verdict == "holds"
     assert verify_receipts([receipt("00" * 32, by=early)], trust, honest).verdict == "deviation"
     assert verify_receipts([receipt("00" * 32, by=4_000_000_000)], trust, honest).verdict == "inconclusive"
