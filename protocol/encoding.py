@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -19,8 +20,6 @@ HASH_SIZE: Final = 32
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _ASCII: Final = re.compile(r"[ -~]*\Z")
-_HASH_TEXT: Final = re.compile(r"[0-9a-f]{64}\Z")
-_HEX_TEXT: Final = re.compile(r"(?:[0-9a-f]{2})*\Z")
 _LONG_NUMBER: Final = re.compile(rb"[:,\[-][0-9]{16}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -39,7 +38,7 @@ def canonical(value: object) -> bytes:
     """
     try:
         data = _ENCODER.encode(value)
-        if not _surely_in_profile(data, type(value)):
+        if not (_surely_in_profile(data, type(value)) or _flat(value, data)):
             check_profile(msgspec.json.decode(data))
     except (msgspec.MsgspecError, TypeError, MalformedError) as error:
         raise ValueError(f"not in the canonical profile (spec 2.1): {error}") from error
@@ -70,9 +69,28 @@ def _surely_in_profile(data: bytes, kind: type) -> bool:
     """Whether a record's bytes need no closer look; False only means that `check_profile` must look.
 
     The fields of a `Message` are integers, booleans, strings, lists and other messages by type, so what is left of
-    spec 2.1 is the range of integers and the characters: ASCII without an escape holds no other.
+    spec 2.1 is the range of integers, the characters (ASCII without an escape holds no other) and the length of labels.
     """
-    return issubclass(kind, Message) and data.isascii() and b"\\" not in data and not _LONG_NUMBER.search(data)
+    return issubclass(kind, Message) and _plain(data)
+
+
+def _plain(data: bytes) -> bool:
+    return data.isascii() and b"\\" not in data and b'"label":' not in data and not _LONG_NUMBER.search(data)
+
+
+def _flat(value: object, data: bytes) -> bool:
+    """Whether an own object holds only strings, integers and booleans under good keys: most of what is hashed."""
+    return (
+        type(value) is dict
+        and all(type(item) in (str, int, bool) for item in value.values())
+        and all(map(_good_key, value))
+        and _plain(data)
+    )
+
+
+@lru_cache(maxsize=256)
+def _good_key(name: str) -> bool:
+    return _KEY.match(name) is not None
 
 
 def check_profile(value: Any, *, depth: int = 0, key: str = "") -> None:
@@ -137,15 +155,25 @@ def hash_from_hex(text: str, what: str) -> bytes:
     """Return the 32 bytes behind 64 lowercase hex digits.
 
     Raises:
-        MalformedError: For any other text; `bytes.fromhex` alone takes spaces and capitals (hardening 1.5).
+        MalformedError: For any other text.
     """
-    if not _HASH_TEXT.match(text):
+    data = _from_hex(text)
+    if data is None or len(data) != HASH_SIZE:
         raise MalformedError(f"{what}: wanted 64 lowercase hex digits, got {text[:80]!r}")
-    return bytes.fromhex(text)
+    return data
 
 
 def bytes_from_hex(text: str, what: str) -> bytes:
     """Return the bytes behind lowercase hex; raise MalformedError for any other text."""
-    if not _HEX_TEXT.match(text):
+    data = _from_hex(text)
+    if data is None:
         raise MalformedError(f"{what}: not lowercase hex")
-    return bytes.fromhex(text)
+    return data
+
+
+def _from_hex(text: str) -> bytes | None:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return data if data.hex() == text else None  # `fromhex` takes spaces and capitals (hardening 1.5)

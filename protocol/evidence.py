@@ -94,8 +94,8 @@ def recheck(
             text = "the mechanism gives a bidder more than one item, the manifest promises unit demand"
             findings.append(Finding("3.14", part.round, "auctioneer", text, (part.entry,)))
             continue
+        right = _right_matrix(session, part, item, output, matrix)
         if overcharged is not None:
-            right = _right_matrix(session, part, item, output, matrix)
             above = {
                 session.seats[seat]: got - due
                 for seat, got, due in zip(matrix.seats, matrix.charge, right.charge, strict=True)
@@ -105,7 +105,7 @@ def recheck(
         if differs:
             findings.append(_result_finding(part, item, matrix, output))
             continue
-        findings += _check_draw(session, part, item, matrix, output, counts)
+        findings += _check_draw(session, part, matrix, output, right, counts)
     return findings, counts
 
 
@@ -268,9 +268,9 @@ def _complaint_holds(session: Session, index: int, party: str, opened: m.OpenedB
 def _check_draw(
     session: Session,
     part: Disclosed,
-    item: RoundInput,
     matrix: m.MatrixBody,
     output: RoundOutput,
+    right: m.MatrixBody,
     counts: dict[str, int],
 ) -> list[Finding]:
     manifest = session.manifest
@@ -283,13 +283,9 @@ def _check_draw(
                 text = f"item {column} goes to {winner}, the mechanism's candidates are {candidates}"
                 return [Finding("3.15", part.round, "auctioneer", text, (part.entry,))]
             counts[LOTTERY] += len(candidates) > 1
-        won = matrix.won
-    else:
-        won = draw_winners(output.allocation, part.seed, manifest.share_bits, manifest.draw)
-        if won != matrix.won:
-            text = f"winners are {_short(matrix.won)}, the draw gives {_short(won)}"
-            return [Finding("3.15", part.round, "auctioneer", text, (part.entry,))]
-    right = build_matrix(manifest, part.round, item.participation, item.bids, output, won)
+    elif right.won != matrix.won:
+        text = f"winners are {_short(matrix.won)}, the draw gives {_short(right.won)}"
+        return [Finding("3.15", part.round, "auctioneer", text, (part.entry,))]
     if right.charge != matrix.charge:
         text = f"charges are {_short(matrix.charge)}, the rule gives {_short(right.charge)}"
         return [Finding("3.16", part.round, "auctioneer", text, (part.entry,))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final
 
 from protocol.encoding import Message, hash_from_hex, hash_of
@@ -112,7 +113,7 @@ class Money(Message, frozen=True):
     gains: str
 
 
-class Manifest(Message, frozen=True):
+class Manifest(Message, frozen=True, dict=True):
     """The rules of a session; its hash is the session's id (spec 2.11, 6.1)."""
 
     format: str
@@ -258,12 +259,12 @@ class Manifest(Message, frozen=True):
         if len(set(roles)) != len(roles):
             raise MalformedError("manifest: one key stands for two roles (spec 2.10)")
 
-    @property
+    @cached_property
     def session(self) -> str:
         """Session id, hex."""
         return hash_of("manifest", self).hex()
 
-    @property
+    @cached_property
     def items_hash(self) -> str:
         """H("items", item list), hex."""
         return hash_of("items", self.items).hex()

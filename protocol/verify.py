@@ -326,6 +326,11 @@ def _verify_public(folder: Path, aids: Aids, verdict: Verdict) -> None:
 
 
 def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = None) -> None:
+    with Sandbox(loaded.artifact, loaded.session.manifest.mech, wait=False) as runner:  # it loads while the log is read
+        _judge_with(runner, loaded, aids, verdict, epoch)
+
+
+def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None) -> None:
     trust, at = aids.trust, aids.at
     session, entries, checkpoints = loaded.session, loaded.entries, loaded.checkpoints
     verdict.checked.update({"log entries": len(entries), "checkpoints": len(checkpoints)})
@@ -345,14 +350,14 @@ def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = Non
         check_manifest_stakes(manifest)
     except VerificationError as error:
         session.findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
-    with Sandbox(loaded.artifact, manifest.mech) as runner:
-        broken = check_artifact(session, runner.header)
-        if broken:
-            verdict.findings, waiting = [*session.findings, *broken], []
-        else:
-            shown = judge(session, runner, epoch=epoch, responses=responses, unread=unread)
-            verdict.findings, waiting = shown.findings, shown.waiting
-            verdict.checked.update(shown.counts)
+    runner.ready()
+    broken = check_artifact(session, runner.header)
+    if broken:
+        verdict.findings, waiting = [*session.findings, *broken], []
+    else:
+        shown = judge(session, runner, epoch=epoch, responses=responses, unread=unread)
+        verdict.findings, waiting = shown.findings, shown.waiting
+        verdict.checked.update(shown.counts)
     last = max((item.time for item in checkpoints), default=0)
     if verdict.findings:
         verdict.verdict = "deviation"

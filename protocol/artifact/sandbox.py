@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
@@ -36,13 +36,18 @@ class Sandbox:
     Args:
         data: The file's bytes.
         mech: SHA-256 that the bytes must have, hex; unchecked if left out.
+        wait: Whether to return only when the child has checked the file; without it, `ready` must come before the
+            first run, and the caller does something else meanwhile.
 
     Raises:
         ArtifactRefusedError: If the bytes have another hash or a check in the child refuses them.
         LimitError: If the file is larger than spec 12 allows.
     """
 
-    def __init__(self, data: bytes, mech: str | None = None) -> None:
+    summary: Summary
+    header: Header
+
+    def __init__(self, data: bytes, mech: str | None = None, *, wait: bool = True) -> None:
         if len(data) > MAX_BYTES:
             raise LimitError("artifact in bytes", len(data), MAX_BYTES)
         digest = hashlib.sha256(data).hexdigest()
@@ -60,15 +65,27 @@ class Sandbox:
             env={},
             start_new_session=True,
         )
+        self._unread = bytearray()
+        self._poll = select.poll()
         try:
-            summary = self._ask(Request(job="load", data=data)).summary
+            if self._child.stdout is not None:
+                self._poll.register(self._child.stdout, select.POLLIN)
+            self._send(Request(job="load", data=data))
+            if wait:
+                self.ready()
         except BaseException:
             self.close()
             raise
+
+    def ready(self) -> None:
+        """Wait until the child has checked the file; raise ArtifactRefusedError if it refuses it."""
+        if hasattr(self, "header"):
+            return
+        summary = self._receive().summary
         if summary is None:
             self.close()
             raise ArtifactRefusedError("the child gave no summary of the artifact")
-        self.summary: Summary = summary
+        self.summary = summary
         self.header = Header.decode(summary.header)
 
     def run(self, rounds: Sequence[RoundInput]) -> list[RoundOutput]:
@@ -90,41 +107,51 @@ class Sandbox:
         return outputs
 
     def _ask(self, request: Request) -> Reply:
-        if self._closed or self._child.stdin is None or self._child.stdout is None:
+        self._send(request)
+        return self._receive()
+
+    def _send(self, request: Request) -> None:
+        if self._closed or self._child.stdin is None:
             raise ArtifactRefusedError("artifact failed: the child process has ended")
         data = msgspec.msgpack.encode(request)
-        deadline = time.monotonic() + WALL_SECONDS
         try:
             self._child.stdin.write(FRAME.pack(len(data)) + data)
             self._child.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._broken() from error
+
+    def _receive(self) -> Reply:
+        deadline = time.monotonic() + WALL_SECONDS
+        try:
             (length,) = FRAME.unpack(self._read(FRAME.size, deadline))
             if length > MAX_FRAME:
                 raise ArtifactRefusedError(f"the child answers {length} bytes, at most {MAX_FRAME}")
             reply = msgspec.msgpack.decode(self._read(length, deadline), type=Reply)
-        except (BrokenPipeError, EOFError, msgspec.MsgspecError) as error:
-            self.close()
-            raise ArtifactRefusedError("artifact failed: the child process died or broke its protocol") from error
+        except (EOFError, msgspec.MsgspecError) as error:
+            raise self._broken() from error
         if reply.refused:
             raise ArtifactRefusedError(reply.refused)
         return reply
+
+    def _broken(self) -> ArtifactRefusedError:
+        self.close()
+        return ArtifactRefusedError("artifact failed: the child process died or broke its protocol")
 
     def _read(self, size: int, deadline: float) -> bytes:
         if self._child.stdout is None:
             raise EOFError
         descriptor = self._child.stdout.fileno()
-        parts: list[bytes] = []
-        with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, selectors.EVENT_READ)
-            while size:
-                if not selector.select(max(deadline - time.monotonic(), 0)):
-                    self.close()
-                    raise ArtifactRefusedError(f"artifact failed: no answer within {WALL_SECONDS:.0f} s")
-                part = os.read(descriptor, min(size, 1 << 20))
-                if not part:
-                    raise EOFError
-                parts.append(part)
-                size -= len(part)
-        return b"".join(parts)
+        while len(self._unread) < size:
+            if not self._poll.poll(1000 * max(deadline - time.monotonic(), 0)):
+                self.close()
+                raise ArtifactRefusedError(f"artifact failed: no answer within {WALL_SECONDS:.0f} s")
+            part = os.read(descriptor, 1 << 20)
+            if not part:
+                raise EOFError
+            self._unread += part
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
+        return data
 
     def close(self) -> None:
         """End the child and remove its folder; a second call does nothing."""

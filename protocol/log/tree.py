@@ -28,6 +28,7 @@ class Tree:
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self._levels: list[list[bytes]] = [[]]
+        self._root = (0, EMPTY_ROOT)  # the last one asked for: a checkpoint is signed, cosigned, published
         for leaf in leaves:
             self.append(leaf)
 
@@ -57,7 +58,9 @@ class Tree:
         """Return the root over the first `size` leaves."""
         size = self.size if size is None else size
         self._check_size(size)
-        return self._range(0, size) if size else EMPTY_ROOT
+        if size != self._root[0]:
+            self._root = (size, self._range(0, size) if size else EMPTY_ROOT)
+        return self._root[1]
 
     def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """Return the audit path of a leaf in the tree of `size` leaves (RFC 6962, 2.1.1)."""

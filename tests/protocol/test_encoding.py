@@ -6,11 +6,13 @@ import hashlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol import messages as m
 from protocol.encoding import (
     MAX_INTEGER,
     Message,
@@ -162,3 +164,13 @@ def test_hash_is_sha256_of_pae() -> None:
 def test_hashes_are_64_lowercase_hex_digits(text: str) -> None:
     with pytest.raises(MalformedError, match="wanted 64 lowercase hex digits"):
         hash_from_hex(text, "root")
+
+
+def test_a_label_has_200_characters_at_most_also_in_a_message() -> None:  # spec 12
+    fits = m.Context(session="00" * 32, round=0, values=[], label="a" * 200)
+    assert decode(canonical(fits), m.Context) == fits
+    longer = msgspec.structs.replace(fits, label="a" * 201)
+    with pytest.raises(ValueError, match="label in characters"):
+        canonical(longer)
+    with pytest.raises(MalformedError, match="label in characters"):
+        decode(msgspec.json.Encoder(order="sorted").encode(longer), m.Context)
