@@ -152,18 +152,20 @@ class Auctioneer:
             RefusedError: If it is void of effect.
         """
         index = self.log.tree.size
-        self._apply(index, entry, m.Statement.decode(entry).name)
+        self._apply(index, m.Statement.decode(entry))
         return self.log.append(entry)
 
-    def _apply(self, index: int, entry: bytes, name: str) -> None:
+    def _apply(self, index: int, statement: m.Statement) -> None:
         """Apply an entry that may be refused; refusal leaves no trace."""
         session = self.session
         before, without = len(session.findings), session.counts["without effect"]
-        if not session.apply(index, entry):
+        if not session.apply_statement(index, statement):
             problem = "; ".join(finding.text for finding in session.findings[before:])
             del session.findings[before:]
             session.counts["without effect"] = without
-            raise RefusedError(f"{name} has no effect and is not logged: {problem or 'late, repeated or void'}")
+            raise RefusedError(
+                f"{statement.name} has no effect and is not logged: {problem or 'late, repeated or void'}"
+            )
 
     # --- bidders' statements -----------------------------------------------------------------------------------------
 
@@ -185,10 +187,11 @@ class Auctioneer:
                 raise RefusedError(f"{statement.name} of a round or epoch that is not scheduled") from error
             if time > appear_by:
                 raise RefusedError(f"{statement.name} at {time}, its deadline was {appear_by}: no receipt (spec 3.6)")
-        self._apply(self.log.tree.size, data, statement.name)
+        self._apply(self.log.tree.size, statement)
         self.log.append(data)
-        self._logged.add(statement.identity)
-        return m.sign_statement(m.receipt_for(statement, session.id, time, appear_by), self._sign)
+        receipt = m.receipt_for(statement, session.id, time, appear_by)
+        self._logged.add(receipt.statement)
+        return m.sign_statement(receipt, self._sign)
 
     def force(self, data: bytes, receipts: Sequence[bytes]) -> int | None:
         """Log what enough mailboxes stamped in time, whether or not it has an effect (spec 3.7).

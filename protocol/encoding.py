@@ -21,6 +21,7 @@ _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _ASCII: Final = re.compile(r"[ -~]*\Z")
 _LONG_NUMBER: Final = re.compile(rb"[:,\[-][0-9]{16}")
+_FLAT: Final = frozenset((str, int, bool))
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 T = TypeVar("T")
@@ -80,17 +81,12 @@ def _plain(data: bytes) -> bool:
 
 def _flat(value: object, data: bytes) -> bool:
     """Whether an own object holds only strings, integers and booleans under good keys: most of what is hashed."""
-    return (
-        type(value) is dict
-        and all(type(item) in (str, int, bool) for item in value.values())
-        and all(map(_good_key, value))
-        and _plain(data)
-    )
+    return type(value) is dict and _FLAT.issuperset(map(type, value.values())) and _good(tuple(value)) and _plain(data)
 
 
 @lru_cache(maxsize=256)
-def _good_key(name: str) -> bool:
-    return _KEY.match(name) is not None
+def _good(keys: tuple[str, ...]) -> bool:
+    return all(_KEY.match(name) for name in keys)
 
 
 def check_profile(value: Any, *, depth: int = 0, key: str = "") -> None:

@@ -185,6 +185,9 @@ def _labeled_expand(suite: bytes, key: bytes, label: bytes, info: bytes, length:
     return hmac.digest(key, labeled + b"\x01", "sha256")[:length]  # every length here is at most one block
 
 
+_NO_PSK: Final = _labeled_extract(_SUITE, b"", b"psk_id_hash", b"")  # base mode
+
+
 def derive_seal_key(material: bytes) -> X25519PrivateKey:
     """Return the X25519 key pair that RFC 9180 DeriveKeyPair makes of at least 32 secret bytes."""
     if len(material) < 32:
@@ -199,8 +202,7 @@ _PROBE: Final = derive_seal_key(b"trial exchange of a public key: no secret")
 def _schedule(shared: bytes, encapsulated: bytes, recipient: bytes, info: bytes) -> tuple[bytes, bytes]:
     extracted = _labeled_extract(_KEM, b"", b"eae_prk", shared)
     secret = _labeled_expand(_KEM, extracted, b"shared_secret", encapsulated + recipient, 32)
-    context = b"\x00" + _labeled_extract(_SUITE, b"", b"psk_id_hash", b"")
-    context += _labeled_extract(_SUITE, b"", b"info_hash", info)
+    context = b"\x00" + _NO_PSK + _labeled_extract(_SUITE, b"", b"info_hash", info)
     key_secret = _labeled_extract(_SUITE, secret, b"secret", b"")
     return (
         _labeled_expand(_SUITE, key_secret, b"key", context, 32),

@@ -489,7 +489,7 @@ def encode_statement(body: Message, signatures: Sequence[Signature]) -> bytes:
 
 
 def _encode(content: bytes, signatures: Sequence[Signature], payload_type: str) -> bytes:
-    listed = b",".join(b'{"key":"%b","sig":"%b"}' % (s.key.encode(), s.sig.encode()) for s in signatures)
+    listed = b",".join([b'{"key":"%b","sig":"%b"}' % (s.key.encode(), s.sig.encode()) for s in signatures])
     return b'{"body":%b,"sigs":[%b],"type":"%b"}' % (content, listed, payload_type.encode())
 
 

@@ -89,11 +89,16 @@ class Session(SessionState):
         Returns:
             True if the entry counts; False if a rule makes it void of effect. It may leave findings in either case.
         """
-        self._index = index
         try:
             statement = m.Statement.decode(entry)
         except MalformedError as error:
+            self._index = index
             return self._fault("2.6", f"no statement: {error}", "log")
+        return self.apply_statement(index, statement)
+
+    def apply_statement(self, index: int, statement: m.Statement) -> bool:
+        """Take the next entry of the log, decoded already; see `apply`."""
+        self._index = index
         handler = self._handlers.get(type(statement.body))
         if handler is None:
             return self._fault("3", f"a {statement.name} does not belong into the log", "log")

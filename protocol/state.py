@@ -156,11 +156,17 @@ class SessionState:
 
     def round(self, index: int) -> RoundState:
         """Return the state of a round, empty if the log has nothing of it."""
-        return self.rounds.setdefault(index, RoundState())
+        state = self.rounds.get(index)
+        if state is None:
+            state = self.rounds[index] = RoundState()
+        return state
 
     def epoch(self, index: int) -> EpochState:
         """Return the state of an epoch, empty if the log has nothing of it."""
-        return self.epochs.setdefault(index, EpochState())
+        state = self.epochs.get(index)
+        if state is None:
+            state = self.epochs[index] = EpochState()
+        return state
 
     def seal_key(self, epoch: int) -> bytes | None:
         """Return the auctioneer's sealing key of an epoch; None if it is not published yet."""
