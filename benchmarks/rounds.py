@@ -288,6 +288,7 @@ import sys, time
 started = time.perf_counter()
 from pathlib import Path
 import credible.cli
+credible.cli.build_app(["verify"])
 from protocol.verify import load_public
 load_public(Path(sys.argv[1]), None)
 taken = time.perf_counter() - started

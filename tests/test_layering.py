@@ -47,7 +47,7 @@ def test_the_check_sees_a_forbidden_import(tmp_path: Path) -> None:
 
 def test_verification_loads_no_torch_and_no_onnx_before_it_needs_them() -> None:
     code = (
-        "import sys, protocol.verify, credible.cli; "
+        "import sys, protocol.verify, credible.cli; credible.cli.build_app([]); "
         "loaded = {'torch', 'onnx', 'onnxruntime', 'matplotlib'} & set(sys.modules); "
         "sys.exit(', '.join(sorted(loaded)) or 0)"
     )

@@ -5,59 +5,48 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 import click
 import typer
 
-from credible.cli import (
-    attacks,
-    audit,
-    demo,
-    evaluate,
-    export,
-    inspect,
-    keys,
-    log,
-    penalty,
-    replay,
-    report,
-    run,
-    settings,
-    simulate,
-    train,
-    verify,
-)
 from credible.cli.common import DEFECT, DEVIATION, INCONCLUSIVE, MALFORMED, USAGE, UsageError, err
 from protocol.errors import InconclusiveError, MalformedError, ProtocolError
 
-app = typer.Typer(
-    name="credible",
-    help="Learn auctions, run them as verifiable rounds, prove every outcome bit for bit.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(demo.demo)
-app.command()(settings.settings)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(export.export)
-app.command()(inspect.inspect)
-app.command()(run.run)
-app.command()(simulate.simulate)
-app.command()(replay.replay)
-app.command()(audit.audit)
-app.command()(verify.verify)
-app.command()(penalty.penalty)
-app.command()(attacks.attacks)
-app.command()(report.report)
-app.command()(keys.keys)
-app.add_typer(log.app, name="log")
+COMMANDS: Final = (
+    "demo", "settings", "train", "evaluate", "export", "inspect", "run", "simulate", "replay", "audit", "verify",
+    "penalty", "attacks", "report", "keys", "log",
+)  # fmt: skip
+
+
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line with the command that is named, or with all for `--help` and unknown names.
+
+    Importing all of them takes longer than checking a small log does.
+    """
+    app = typer.Typer(
+        name="credible",
+        help="Learn auctions, run them as verifiable rounds, prove every outcome bit for bit.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(lambda: None)  # without it a single command would take no name
+    named = arguments[0] if arguments else ""
+    for name in (named,) if named in COMMANDS else COMMANDS:
+        module = import_module(f"credible.cli.{name}")
+        if isinstance(group := getattr(module, "app", None), typer.Typer):
+            app.add_typer(group, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; errors become one line on stderr, never a traceback."""
-    command = typer.main.get_command(app)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = typer.main.get_command(build_app(arguments))
     try:
         result = command.main(args=arguments, prog_name="credible", standalone_mode=False)
     except (click.exceptions.ClickException, UsageError) as error:

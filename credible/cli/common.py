@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from protocol.errors import MalformedError
 from protocol.storage.files import read_file
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
 
 HOLDS: Final = 0
 DEVIATION: Final = 1
@@ -39,11 +41,11 @@ def show(result: dict[str, Any], lines: list[str] | Table, *, as_json: bool) -> 
     """Print a result: one JSON object, or lines or a table for people."""
     if as_json:
         print(json.dumps(result, ensure_ascii=True))  # noqa: T201 - the one place that prints machine output
-    elif isinstance(lines, Table):
-        out.print(lines)
-    else:
+    elif isinstance(lines, list):
         for line in lines:
             out.print(line, markup=False)
+    else:
+        out.print(lines)
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ def bar(title: str, total: int, *, quiet: bool) -> Iterator[Bar]:
     if quiet or not err.is_terminal:
         yield Bar(None, None)
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         yield Bar(progress, progress.add_task(title, total=total))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Final
 
 from protocol.encoding import HASH_SIZE
 from protocol.errors import MalformedError, RootMismatchError
 
 MAX_PROOF: Final = 63  # spec 4.2
-EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
+EMPTY_ROOT: Final = sha256(b"").digest()
 
 
 def leaf_hash(entry: bytes) -> bytes:
     """Return SHA-256(0x00 || entry) (spec 4.1)."""
-    return hashlib.sha256(b"\x00" + entry).digest()
+    return sha256(b"\x00" + entry).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return SHA-256(0x01 || left || right) (spec 4.1)."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return sha256(b"\x01" + left + right).digest()
 
 
 class Tree:
@@ -28,9 +28,9 @@ class Tree:
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self._levels: list[list[bytes]] = [[]]
-        self._root = (0, EMPTY_ROOT)  # the last one asked for: a checkpoint is signed, cosigned, published
-        for leaf in leaves:
-            self.append(leaf)
+        self._edge_size = 0
+        self._edge_hashes: dict[int, bytes] = {}
+        self.extend(leaves)
 
     @property
     def size(self) -> int:
@@ -39,16 +39,34 @@ class Tree:
 
     def append(self, leaf: bytes) -> int:
         """Append a leaf hash and return its index."""
-        node, level = leaf, 0
-        while True:
-            if level == len(self._levels):
-                self._levels.append([])
-            nodes = self._levels[level]
+        levels, height = self._levels, 0
+        nodes = levels[0]
+        nodes.append(leaf)
+        count = size = len(nodes)
+        while not count & 1:
+            node = sha256(b"\x01" + nodes[-2] + nodes[-1]).digest()
+            count, height = count >> 1, height + 1
+            if height == len(levels):
+                levels.append([])
+            nodes = levels[height]
             nodes.append(node)
-            if len(nodes) % 2:
-                return self.size - 1
-            node = node_hash(nodes[-2], nodes[-1])
-            level += 1
+        return size - 1
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Append leaf hashes, level by level."""
+        nodes, height = self._levels[0], 0
+        nodes.extend(leaves)
+        while len(nodes) > 1:
+            height += 1
+            if height == len(self._levels):
+                self._levels.append([])
+            above = self._levels[height]
+            first = 2 * len(above)
+            if first + 1 >= len(nodes):
+                return
+            for index in range(first, len(nodes) - 1, 2):
+                above.append(sha256(b"\x01" + nodes[index] + nodes[index + 1]).digest())
+            nodes = above
 
     def level(self, height: int) -> Sequence[bytes]:
         """Return the complete nodes at a height above the leaves."""
@@ -57,64 +75,63 @@ class Tree:
     def root(self, size: int | None = None) -> bytes:
         """Return the root over the first `size` leaves."""
         size = self.size if size is None else size
-        self._check_size(size)
-        if size != self._root[0]:
-            self._root = (size, self._range(0, size) if size else EMPTY_ROOT)
-        return self._root[1]
+        return self._edge(size)[0] if size else EMPTY_ROOT
 
     def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """Return the audit path of a leaf in the tree of `size` leaves (RFC 6962, 2.1.1)."""
         size = self.size if size is None else size
-        self._check_size(size)
+        edge = self._edge(size)
         if not 0 <= index < size:
             raise ValueError(f"index {index} is not below size {size}")
-        path: list[bytes] = []
-        low, high = 0, size
-        while high - low > 1:
-            middle = low + _split(high - low)
-            if index < middle:
-                path.append(self._range(middle, high))
-                high = middle
-            else:
-                path.append(self._range(low, middle))
-                low = middle
-        return path[::-1]
+        return self._path(index, 0, size, edge)
 
     def consistency(self, old: int, size: int | None = None) -> list[bytes]:
         """Return the proof that the tree of `size` leaves extends the tree of `old` leaves (RFC 6962, 2.1.2)."""
         size = self.size if size is None else size
-        self._check_size(size)
+        edge = self._edge(size)
         if not 1 <= old <= size:
             raise ValueError(f"old size {old} is not within 1 to {size}")
-        path: list[bytes] = []
-        low, high, whole = 0, size, True
-        while old != high:
-            middle = low + _split(high - low)
-            if old <= middle:
-                path.append(self._range(middle, high))
-                high = middle
-            else:
-                path.append(self._range(low, middle))
-                low, whole = middle, False
-        if not whole:
-            path.append(self._range(low, high))
-        return path[::-1]
+        if old == size:
+            return []
+        height = (old & -old).bit_length() - 1  # of the last complete subtree of the old tree
+        index = (old - 1) >> height
+        path = self._path(index, height, size, edge)
+        return path if index == 0 else [self._levels[height][index], *path]
 
-    def _check_size(self, size: int) -> None:
+    def _path(self, index: int, height: int, size: int, edge: dict[int, bytes]) -> list[bytes]:
+        """Return the siblings on the way from a complete node up to the root.
+
+        With `fork` the highest binary digit in which leaf and size differ, the leaf lies in a complete subtree of that
+        height. Below, every sibling is complete; there, it is what is left of the tree, if anything; above, siblings
+        are the complete ones on the left.
+        """
+        leaf, levels = index << height, self._levels
+        fork = (leaf ^ size).bit_length() - 1
+        path = [levels[level][leaf >> level ^ 1] for level in range(height, fork)]
+        rest = size >> fork << fork
+        if rest != size:
+            path.append(edge[rest])
+        path += [levels[lv][(leaf >> lv) - 1] for lv in range(fork + 1, size.bit_length()) if leaf >> lv & 1]
+        return path
+
+    def _edge(self, size: int) -> dict[int, bytes]:
+        """Return the hashes over the leaves from `start` to `size`, for each start of a complete subtree at the edge.
+
+        The complete subtrees that make up a size follow its binary digits; the last size asked for is remembered,
+        since a checkpoint is signed, proved from and published.
+        """
         if not 0 <= size <= self.size:
             raise ValueError(f"size {size} is not within 0 to {self.size}")
-
-    def _range(self, low: int, high: int) -> bytes:
-        width = high - low
-        if width & (width - 1) == 0:
-            height = width.bit_length() - 1
-            return self._levels[height][low >> height]
-        middle = low + _split(width)
-        return node_hash(self._range(low, middle), self._range(middle, high))
-
-
-def _split(width: int) -> int:
-    return 1 << ((width - 1).bit_length() - 1)  # largest power of two below width
+        if size != self._edge_size:
+            self._edge_size, self._edge_hashes = size, {}
+            rest, node = size, b""
+            while rest:
+                height = (rest & -rest).bit_length() - 1
+                rest -= 1 << height
+                peak = self._levels[height][rest >> height]
+                node = node_hash(peak, node) if node else peak
+                self._edge_hashes[rest] = node
+        return self._edge_hashes
 
 
 def root_of(items: Iterable[bytes]) -> bytes:
