@@ -6,12 +6,16 @@ import ctypes
 import os
 import resource
 import struct
-from typing import BinaryIO, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
 from protocol.artifact.rounds import RoundInput, RoundOutput
 from protocol.errors import MalformedError
+
+if TYPE_CHECKING:
+    from protocol.artifact.engine import Engine
 
 MEMORY_BYTES: Final = 2 * 1024**3
 CPU_SECONDS: Final = 5  # for each request
@@ -101,47 +105,21 @@ def _allow_cpu(allowance: int = CPU_SECONDS) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def main() -> None:
-    """Serve requests on standard input until it closes."""
-    stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints does not enter the protocol
-    _limit()
-    _allow_cpu()
-    from protocol.artifact.certify import certify
-    from protocol.artifact.engine import Engine
-    from protocol.artifact.static import check
+def serve(stdin: BinaryIO, stdout: BinaryIO, allow_cpu: Callable[[int], None] = _allow_cpu) -> None:
+    """Answer requests until the stream ends.
 
+    Args:
+        stdin: Frames with requests.
+        stdout: Receives a frame with the reply to each.
+        allow_cpu: Gives each request its processor time, in seconds.
+    """
     engine: Engine | None = None
-    while True:
-        frame = read_frame(stdin)
-        if not frame:
-            return
-        _allow_cpu()
+    while frame := read_frame(stdin):
         request = msgspec.msgpack.decode(frame, type=Request)
-        if request.job == "judge":
-            _allow_cpu(JUDGE_SECONDS)
+        allow_cpu(JUDGE_SECONDS if request.job == "judge" else CPU_SECONDS)
         try:
             if request.job == "load":
-                artifact = check(request.data)
-                certificate = certify(artifact)
-                if not artifact.false_claims:
-                    engine = Engine(request.data)
-                reply = Reply(
-                    summary=Summary(
-                        file_sha256=artifact.file_sha256,
-                        mechanism_digest=artifact.mechanism_digest,
-                        graph_digest=artifact.graph_digest,
-                        header=artifact.header.encode(),
-                        false_claims=list(artifact.false_claims),
-                        certified=certificate.certified,
-                        theorem=certificate.theorem or "",
-                        problems=list(certificate.problems),
-                        max_bits=artifact.max_bits,
-                        elements=artifact.elements,
-                        size=len(artifact.data),
-                        nodes=len(artifact.model.graph.node),
-                    )
-                )
+                engine, reply = _load(request.data)
             elif engine is None:
                 reply = Reply(refused="no artifact is loaded, or its metadata makes false claims")
             else:
@@ -150,6 +128,39 @@ def main() -> None:
         except (MalformedError, MemoryError) as error:
             reply = Reply(refused=str(error) or type(error).__name__)
         write_frame(stdout, msgspec.msgpack.encode(reply))
+
+
+def _load(data: bytes) -> tuple[Engine | None, Reply]:
+    from protocol.artifact.certify import certify
+    from protocol.artifact.engine import Engine
+    from protocol.artifact.static import check
+
+    artifact = check(data)
+    certificate = certify(artifact)
+    summary = Summary(
+        file_sha256=artifact.file_sha256,
+        mechanism_digest=artifact.mechanism_digest,
+        graph_digest=artifact.graph_digest,
+        header=artifact.header.encode(),
+        false_claims=list(artifact.false_claims),
+        certified=certificate.certified,
+        theorem=certificate.theorem or "",
+        problems=list(certificate.problems),
+        max_bits=artifact.max_bits,
+        elements=artifact.elements,
+        size=len(artifact.data),
+        nodes=len(artifact.model.graph.node),
+    )
+    return None if artifact.false_claims else Engine(data), Reply(summary=summary)
+
+
+def main() -> None:
+    """Serve requests on standard input until it closes."""
+    stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints does not enter the protocol
+    _limit()
+    _allow_cpu()
+    serve(stdin, stdout)
 
 
 if __name__ == "__main__":
