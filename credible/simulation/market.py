@@ -27,10 +27,11 @@ from protocol.encoding import canonical, decode
 from protocol.errors import MalformedError
 from protocol.escrow import ESCROW
 from protocol.evidence import epoch_findings, recheck
-from protocol.log.note import Note
-from protocol.log.tiles import TileDirectory
+from protocol.log.note import Checkpoint, Note
+from protocol.log.tiles import CHECKPOINT, TileDirectory
 from protocol.state import Finding
 from protocol.storage.files import write_file
+from protocol.storage.heads import HeadStore, RollbackError
 from protocol.storage.vault import Vault
 from protocol.verify import ARTIFACT_FILE, MANIFEST_FILE, POLICY_FILE, Head, Trust
 
@@ -75,7 +76,7 @@ class Summary:
 
 
 class Market:
-    """One session on disk: `FOLDER/public`, `FOLDER/private`, and `FOLDER.trust.json` beside it.
+    """One session on disk: `FOLDER/public`, `FOLDER/private`; `FOLDER.trust.json` and `FOLDER.heads` beside it.
 
     Args:
         folder: The session's folder.
@@ -89,6 +90,7 @@ class Market:
     Raises:
         FileExistsError: If the folder exists and `resume` is not set.
         ValueError: If on resume the folder was made with another mechanism, other rules or players.
+        RollbackError: If on resume the folder is older than what was published from it.
     """
 
     def __init__(
@@ -138,6 +140,8 @@ class Market:
             self._published = 0
             self._published_at = time.monotonic()
             self._tiles = TileDirectory(self.public)
+            self._heads = resources.enter_context(HeadStore(heads_path(folder)))
+            self._check_not_rolled_back()
             self._load_state()
             if not self.session.registration_closed:
                 self.table.register()
@@ -227,6 +231,8 @@ class Market:
         for size in self._notes_after(self._published):
             self._history.append(self.table.notes[size].encode())
             self._published = size
+        head = Checkpoint.parse(note.text)  # what was shown to anybody is remembered first (spec 4.15)
+        self._heads.swap(self._heads.last(head.origin), head, durable=durable)
         self._tiles.write(log.tree, log.entries, note, durable=durable, history=self._history)
         trust = Trust(
             session=self.session.id,
@@ -236,6 +242,20 @@ class Market:
         )
         write_file(trust_path(self.folder), trust.encode(), durable=durable)
         self._published_at = time.monotonic()
+
+    def _check_not_rolled_back(self) -> None:
+        """Refuse to go on with a folder that is older than what was published from it (spec 4.15)."""
+        log, last = self.auctioneer.log, self._heads.last(self.session.log_key.name)
+        if last is None:
+            if (self.public / CHECKPOINT).exists():
+                raise RollbackError(
+                    f"{heads_path(self.folder)} is missing: it tells whether {self.folder} is the latest"
+                )
+        elif last.size > log.tree.size or log.tree.root(last.size) != last.root:
+            raise RollbackError(
+                f"{self.folder} holds {log.tree.size} entries, a checkpoint of {last.size} was published: restored "
+                "from a backup, or another session (spec 4.15)"
+            )
 
     def _write_setup(self) -> None:
         write_file(self.public / MANIFEST_FILE, canonical(self.manifest) + b"\n")
@@ -283,6 +303,11 @@ def vault_path(folder: Path) -> Path:
 def trust_path(folder: Path) -> Path:
     """Return where the trust file of a session is written: beside it, not inside."""
     return folder.with_name(folder.name + ".trust.json")
+
+
+def heads_path(folder: Path) -> Path:
+    """Return where the last published checkpoint is remembered: beside the folder, never restored with it."""
+    return folder.with_name(folder.name + ".heads")
 
 
 def not_begun(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from credible.cli import run_command
-from credible.simulation.market import trust_path, vault_path
+from credible.simulation.market import heads_path, trust_path, vault_path
 from protocol.artifact.static import CheckedArtifact
 from protocol.storage.vault import Vault
 from tests.conftest import ROOT
@@ -338,6 +339,27 @@ def test_a_published_session_without_its_secrets_is_not_started_again(
     assert run_command([*options, "--out", str(cut), "--resume"]) == 3
     assert str(vault_path(cut)) in capsys.readouterr().err
     same_public_files(whole, cut)  # nothing was overwritten
+
+
+def test_a_session_that_was_rolled_back_does_not_go_on(  # spec 4.15
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["simulate", str(auction), "--rounds", "3", "--q", "1/2", "--seed", "9", "--json"]
+    late, early = tmp_path / "late", tmp_path / "early"
+    assert run_command([*options, "--out", str(late)]) == 0
+    begun = [("config", "run", b""), ("secret", "root", b"")]
+    with Vault(vault_path(late)) as vault:
+        begun = [(kind, name, data) for kind, name, _ in begun if (data := vault.record(kind, name)) is not None]
+        first = vault.entries()[:6]
+    vault_path(early).parent.mkdir(parents=True)
+    with Vault.create(vault_path(early), begun) as vault:  # what a backup from early in the session holds
+        vault.commit(0, first, [])
+    shutil.copy(heads_path(late), heads_path(early))
+    assert run_command([*options, "--out", str(early), "--resume"]) == 1
+    assert "restored from a backup" in capsys.readouterr().err
+    heads_path(late).unlink()
+    assert run_command([*options, "--out", str(late), "--resume"]) == 1
+    assert f"{heads_path(late)} is missing" in capsys.readouterr().err
 
 
 def same_public_files(whole: Path, cut: Path) -> None:
