@@ -15,6 +15,7 @@ from protocol.commitment import Opening, seal_info, seal_opening, verify_opening
 from protocol.encoding import bytes_from_hex, hash_from_hex, hash_of
 from protocol.errors import InconclusiveError, ProtocolError
 from protocol.outcomes import build_matrix, hide, round_input, rows_of, seal_response
+from protocol.penalties import auctioneer_regret
 from protocol.randomness.lottery import UNSOLD, draw_winners, lottery_seed
 from protocol.session import Session
 from protocol.state import DEVIATION, HOLDS, Finding
@@ -233,6 +234,26 @@ def _disclose(session: Session, index: int, response: m.Response) -> Disclosed:
         raise InconclusiveError(f"beacon round {manifest.beacon_of_round(index)} is not at hand (spec 5.4)")
     part.seed = lottery_seed(session.id, index, state.close.root, links, beacon)
     return part
+
+
+def round_regrets(session: Session, rounds: Iterable[int]) -> dict[int, int]:
+    """Return the auctioneer regret of rounds that are disclosed in clear: V(bids) - revenue, fine units (spec 9.11).
+
+    Of an honest round it is what the best deviation would have gained; it convicts nobody.
+    """
+    manifest, result = session.manifest, {}
+    for index in rounds:
+        response = session.round(index).response
+        if response is None:
+            continue
+        seats = {session.seats[seat] for seat in response.matrix.seats if 0 <= seat < len(session.seats)}
+        executed = [
+            bids
+            for opened in response.openings
+            if opened.body.bidder in seats and (bids := manifest.support(opened.body.bids, index)) is not None
+        ]
+        result[index] = auctioneer_regret(executed, response.matrix.payment, manifest.share_bits, manifest.valuation)
+    return result
 
 
 def check_complaints(session: Session, rounds: Iterable[int]) -> list[Finding]:

@@ -13,8 +13,9 @@ from credible.cli.common import Json, UsageError, need_new, show
 from credible.cli.verify import verdict_json
 from protocol import messages as m
 from protocol.bundle import write_bundle
+from protocol.evidence import round_regrets
 from protocol.storage.files import write_file
-from protocol.verify import NOT_TRUSTED, VERDICT_FILE, load_public, verify_path
+from protocol.verify import NOT_TRUSTED, VERDICT_FILE, Verdict, load_public, verify_path
 
 
 def audit(
@@ -38,7 +39,7 @@ def audit(
     wanted = sorted(known) if not epoch else sorted(set(epoch))
     if set(wanted) - known:
         raise UsageError(f"no verdict is logged on epoch {', '.join(map(str, sorted(set(wanted) - known)))}")
-    rows = Table("epoch", "entries", "rounds re-executed", "findings", "bundle")
+    rows = Table("epoch", "entries", "rounds re-executed", "findings", "auctioneer regret, mean and largest", "bundle")
     bundles = []
     worst = 0
     for number in wanted:
@@ -48,10 +49,23 @@ def audit(
         result = verdict_json(verdict)
         write_file(folder / VERDICT_FILE, (json_module.dumps(result, indent=1) + "\n").encode("utf-8"))
         rounds = verdict.checked["rounds re-executed"]
-        rows.add_row(str(number), str(count), str(rounds), str(len(verdict.findings)), str(folder))
-        bundles.append({"epoch": number, "bundle": str(folder), **result})
+        regret = _regret(verdict, number)
+        bound = regret.get("bound", 0)
+        shown = f"{regret['mean'] / bound:.3f} g, {regret['largest'] / bound:.3f} g" if bound else "-"
+        rows.add_row(str(number), str(count), str(rounds), str(len(verdict.findings)), shown, str(folder))
+        bundles.append({"epoch": number, "bundle": str(folder), **result, "auctioneer_regret": regret})
         if verdict.verdict != "inconclusive" or verdict.notes != [NOT_TRUSTED]:  # an audit pins nothing itself
             worst = verdict.status if worst != 1 else worst
     show({"bundles": bundles}, rows, as_json=json)
     if worst:
         raise typer.Exit(worst)
+
+
+def _regret(verdict: Verdict, epoch: int) -> dict[str, float]:
+    """Return what the auctioneer left on the table in the disclosed rounds, fine units (spec 9.11)."""
+    session = verdict.session
+    regrets = round_regrets(session, session.manifest.rounds_of(epoch)) if session is not None else {}
+    if session is None or not regrets:
+        return {}
+    mean, largest = sum(regrets.values()) / len(regrets), max(regrets.values())
+    return {"mean": mean, "largest": largest, "bound": session.manifest.money.gain_bound}

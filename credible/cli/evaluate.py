@@ -76,6 +76,7 @@ def evaluate(
     for name, row in baselines.items():
         table.add_row(f"  {name.replace('_', ' ')}", f"{row['revenue']:.5f} +- {row['revenue_se']:.5f}")
     table.add_row("full surplus", f"{ceiling:.5f}")
+    table.add_row("auctioneer regret: surplus - revenue", f"{ceiling - result.revenue:.5f}")
     table.add_row("efficiency", f"{result.welfare / ceiling:.4f}" if ceiling else "-")
     table.add_row("regret", f"{result.regret:.3g} ({result.regret_kind})")
     table.add_row("  search found", f"{result.regret_found:.3g} ({result.regret_search})")
@@ -84,4 +85,8 @@ def evaluate(
     table.add_row("samples", str(result.samples))
     if chosen.values.kind == "tsuchiura":
         err.print(CAVEAT)
-    show({**asdict(result), "baselines": baselines, "surplus": ceiling}, table, as_json=json)
+    show(
+        {**asdict(result), "baselines": baselines, "surplus": ceiling, "auctioneer_regret": ceiling - result.revenue},
+        table,
+        as_json=json,
+    )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
 
 from credible.cli.common import Json, UsageError, need_new, read_input, show
-from protocol.artifact import Sandbox
+from protocol.artifact import RoundInput, Sandbox
 from protocol.artifact.header import MAX_BYTES
 from protocol.penalties import (
+    auctioneer_regret,
     audits_needed,
     best_audits,
     best_rate,
@@ -21,6 +23,8 @@ from protocol.penalties import (
     gain_bound,
     requirement,
 )
+
+SEARCHED_CELLS: Final = 1 << 18  # bids in all profiles of the search
 
 
 def penalty(
@@ -54,9 +58,10 @@ def penalty(
     if file is not None:
         with Sandbox(read_input(file, MAX_BYTES)) as sandbox:
             header = sandbox.header
+            found, searched = _largest_regret(sandbox)
         g = gain_bound(header.items, header.bid_max, header.share_bits)
     else:
-        g = gain or 0
+        g, found, searched = gain or 0, 0, 0
     try:
         chance = Fraction(q)
         if not 0 < chance <= 1 or k > rounds:
@@ -73,6 +78,10 @@ def penalty(
     }
     table = Table("quantity", "value", title=f"preset {preset}, spec {needed.rule}, money in fine units")
     table.add_row("largest gain of one round, g", f"{g:,}")
+    if searched:
+        table.add_row(
+            f"  found on the artifact, in {searched:,} profiles", f"{found:,} ({found / g:.2f} g)" if g else "0"
+        )
     table.add_row("penalty, at least", f"{needed.penalty:,}")
     table.add_row("deposit, at least", f"{needed.deposit:,}")
     table.add_row("penalty / g", f"{needed.penalty / g:.2f}" if g else "-")
@@ -94,12 +103,46 @@ def penalty(
         "cheapest": cheapest or {},
         "plot": str(plot or ""),
         "gain_bound": g,
+        "gain_found": found if searched else None,
         "required_penalty": needed.penalty,
         "required_deposit": needed.deposit,
         "detection": detection,
         "rule": needed.rule,
     }
     show(result, table, as_json=json)
+
+
+def _largest_regret(sandbox: Sandbox) -> tuple[int, int]:
+    """Return the largest auctioneer regret found on an artifact, and the profiles tried (spec 9.11).
+
+    A lower bound on what a deviating round can gain; g is the upper one. Tried are the corners of the support (all of
+    them where there are at most 512, else some), and as many profiles inside.
+    """
+    header, source = sandbox.header, random.Random(1)  # noqa: S311 - a search, no secret
+    cells = header.bidders * header.items
+    limit = max(1, min(512, SEARCHED_CELLS // cells))
+    every = 2**cells <= limit
+    corners = range(2**cells) if every else (source.getrandbits(cells) for _ in range(limit))
+    flat = [[header.bid_max * (corner >> cell & 1) for cell in range(cells)] for corner in corners]
+    flat += [[source.randint(0, header.bid_max) for _ in range(cells)] for _ in range(len(flat))]
+    # one bidder alone at the top leaves a second price or a threshold furthest behind
+    flat += [
+        [header.bid_max * (cell // header.items == seat) for cell in range(cells)] for seat in range(header.bidders)
+    ]
+    rounds = [
+        RoundInput(
+            bids=[row[seat * header.items : (seat + 1) * header.items] for seat in range(header.bidders)],
+            participation=[1] * header.bidders,
+            context=[header.bid_max] * len(header.context),
+        )
+        for row in flat
+    ]
+    outputs = sandbox.run(rounds)
+    regrets = [
+        auctioneer_regret(item.bids, output.payment, header.share_bits)
+        for item, output in zip(rounds, outputs, strict=True)
+    ]
+    return max(regrets), len(regrets)
 
 
 def _cheapest(preset: str, rounds: int, g: int, capital: Fraction, audit: int) -> dict[str, str]:

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from credible.cli import run_command
 from credible.simulation import deterrence as d
+from protocol import messages as m
 from protocol import penalties as p
+from protocol.artifact import build
+from protocol.verify import load_public
 
 quick = settings(max_examples=40, deadline=None)
 F = Fraction
@@ -191,3 +194,36 @@ def test_the_trade_off_is_shown_and_drawn(tmp_path: Path, capsys: pytest.Capture
     assert run_command(["penalty", "--gain", "1", "--plot", str(tmp_path / "x.txt")]) == 2
     assert run_command(["penalty", "--gain", "1", "--gains", "lost"]) == 2
     capsys.readouterr()
+
+
+def test_the_gain_found_on_an_artifact_is_below_its_bound_and_found_where_it_is_known(  # spec 9.11
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = build.single_item_reserve([300, 0], bidders=2, bid_max=1000, share_bits=4, unit="1")
+    path = tmp_path / "a.onnx"
+    path.write_bytes(artifact.data)
+    assert run_command(["penalty", str(path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["gain_bound"] == 2 * 1000 << 4
+    assert result["gain_found"] == (700 + 1000) << 4  # one bidder alone at the top pays the reserves
+
+
+def test_an_audit_shows_the_auctioneer_regret_of_disclosed_rounds(  # spec 9.11
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = build.single_item_reserve([300], bidders=2, bid_max=1000, share_bits=4, unit="1")
+    (tmp_path / "a.onnx").write_bytes(artifact.data)
+    options = ["simulate", str(tmp_path / "a.onnx"), "--rounds", "4", "--q", "1", "--seed", "3", "--json"]
+    assert run_command([*options, "--out", str(tmp_path / "s")]) == 0
+    revenue = json.loads(capsys.readouterr().out)["revenue"]
+    assert run_command(["audit", str(tmp_path / "s"), "--json"]) == 0
+    (bundle,) = json.loads(capsys.readouterr().out)["bundles"]
+    session = load_public(tmp_path / "s" / "public", None).session
+    best = 0
+    for _, entry in load_public(tmp_path / "s" / "public", None).entries:
+        body = m.Statement.decode(entry).body
+        if isinstance(body, m.Response):
+            best += max((opened.body.bids[0] for opened in body.openings), default=0) << 4
+    regret = bundle["auctioneer_regret"]
+    assert regret["mean"] == pytest.approx((best - revenue) / 4)
+    assert regret["largest"] <= regret["bound"] == session.manifest.money.gain_bound
