@@ -140,13 +140,16 @@ def profit(sessions: int = 200_000) -> list[dict[str, Any]]:
         "every round worth g": np.full((sessions, rounds), float(g)),
         "menu, uniform bids": source.choice(real, (sessions, rounds)),
     }
+    samples = {"every round worth g": np.array([float(g)]), "menu, uniform bids": real}
     for world, gains in worlds.items():
         for preset, needed in (("published", penalty_fixed(rounds, 1, g)), ("prompt", penalty_stream(q, lag, g))):
             for factor in (1.0, 0.5):
                 penalty = factor * needed
-                worth = gains.mean()
-                pays = worth * rounds > penalty if preset == "published" else worth * (1 / float(q) + lag) > penalty
-                for each in d.strategies(rounds, penalty, lambda _, pays=pays: bool(pays)):  # type: ignore[misc]
+                if preset == "published":
+                    _, thresholds = d.optimal_fixed(samples[world], rounds, 1, penalty)
+                else:
+                    _, thresholds = d.optimal_stream(samples[world], rounds, float(q), lag, penalty)
+                for each in d.strategies(rounds, penalty, thresholds):
                     if preset == "published":
                         won = d.play_fixed(each, gains, 1, penalty, source)
                     else:

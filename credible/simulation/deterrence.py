@@ -1,8 +1,9 @@
 """Does cheating pay? The best strategies against each audit rule, by exact dynamic programming and by play (spec 9).
 
-Everything here is derived from the rules of play alone, not from the formulas of `protocol.penalties`, which are
-tested against it. A deviating round gains g (or its own gain); an audited deviating round is found; the penalty is paid
-once. Docs: docs/penalties.md.
+Everything here is derived from the rules of play alone, not from the penalties of `protocol.penalties`, which are
+tested against it (only the chance to draw a deviating round is shared; an enumeration of all draws checks it). A
+deviating round gains g (or its own gain); an audited deviating round is found; the penalty is paid once. Docs:
+docs/penalties.md.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from protocol.penalties import detection_fixed
+
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
 
 
 def exhaustive_fixed(
@@ -109,25 +113,69 @@ def best_epochs(epoch: int, k: int, after: int, g: int, penalty: Fraction, *, re
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A way to cheat: given the round, the gains of all sessions in it, and a source, which sessions deviate."""
+    """A way to cheat.
+
+    Attributes:
+        name: For people.
+        deviates: Given the round, the gain of each session in it, the deviations that each has made, and a source:
+            which sessions deviate, while nothing is detected.
+    """
 
     name: str
-    deviates: Callable[[int, Floats, np.random.Generator], Flags]
+    deviates: Callable[[int, Floats, Counts, np.random.Generator], Flags]
 
 
-def strategies(rounds: int, penalty: float, best: Callable[[int], bool]) -> list[Plan]:
+def optimal_fixed(sample: Floats, rounds: int, k: int, penalty: float) -> tuple[float, Floats]:
+    """Solve the game of spec 9.3 where each round's gain is drawn from a sample and seen before the decision.
+
+    Args:
+        sample: (n,) gains, each equally likely in every round.
+        rounds: T.
+        k: Rounds audited at the end.
+        penalty: F.
+
+    Returns:
+        The value, and thresholds (T, T): deviate in a round, after so many deviations, if the gain is above.
+    """
+    missed = np.array([float(1 - detection_fixed(rounds, k, w)) for w in range(rounds + 1)])
+    value = -penalty * (1 - missed)
+    thresholds = np.zeros((rounds, rounds))
+    for index in range(rounds - 1, -1, -1):
+        made = np.arange(index + 1)
+        thresholds[index, : index + 1] = least = value[made] - value[made + 1]
+        value = value[made + 1] + np.maximum(sample[:, None], least[None]).mean(axis=0)
+    return float(value[0]), thresholds
+
+
+def optimal_stream(sample: Floats, rounds: int, q: float, lag: int, penalty: float) -> tuple[float, Floats]:
+    """Solve the stream of spec 9.6 over T rounds in the same way; thresholds (T,) hold while nothing is detected."""
+    free = np.maximum(sample, 0).mean()  # after a detection every round left is cheated
+    value, thresholds = 0.0, np.zeros(rounds)
+    for index in range(rounds - 1, -1, -1):
+        caught = -penalty + free * min(lag, rounds - 1 - index)
+        thresholds[index] = least = value - (q * caught + (1 - q) * value)
+        value += float(np.maximum(sample - least, 0).mean())
+    return value, thresholds
+
+
+def strategies(rounds: int, penalty: float, thresholds: Floats) -> list[Plan]:
     """Return the strategies that the acceptance of spec 9 is measured with.
 
     Args:
         rounds: T.
         penalty: F, fine units.
-        best: Whether the optimum of the dynamic programme deviates in a round while nothing is detected.
+        thresholds: Of `optimal_fixed` or `optimal_stream`.
     """
+
+    def optimal(index: int, gains: Floats, made: Counts, source: np.random.Generator) -> Flags:
+        least = thresholds[index] if thresholds.ndim == 1 else thresholds[index, made]
+        return np.asarray(gains > least)
+
     return [
-        Plan("constant", lambda _, gains, __: gains > 0),
-        Plan("random 10 %", lambda _, gains, source: source.random(len(gains)) < 0.1),
-        Plan("threshold F/T", lambda _, gains, __: gains > penalty / rounds),  # appendix A.2 of the paper
-        Plan("dynamic programme", lambda index, gains, __: np.full(len(gains), best(index))),
+        Plan("constant", lambda _, gains, *__: gains > 0),
+        Plan("random 10 %", lambda _, gains, __, source: source.random(len(gains)) < 0.1),
+        Plan("threshold F/T", lambda _, gains, *__: gains > penalty / rounds),  # appendix A.2 of the paper
+        Plan("dynamic programme", optimal),
     ]
 
 
@@ -145,7 +193,10 @@ def play_fixed(plan: Plan, gains: Floats, k: int, penalty: float, source: np.ran
         (sessions,) profits over honest play.
     """
     sessions, rounds = gains.shape
-    deviating = np.stack([plan.deviates(index, gains[:, index], source) for index in range(rounds)], axis=1)
+    made, deviating = np.zeros(sessions, dtype=np.int64), np.zeros((sessions, rounds), dtype=bool)
+    for index in range(rounds):
+        deviating[:, index] = plan.deviates(index, gains[:, index], made, source)
+        made += deviating[:, index]
     tickets = source.random((sessions, rounds))
     drawn = tickets <= np.partition(tickets, k - 1, axis=1)[:, k - 1 : k]
     caught = (drawn & deviating).any(axis=1)
@@ -159,10 +210,11 @@ def play_stream(plan: Plan, gains: Floats, q: float, lag: int, penalty: float, s
     Args and result as in `play_fixed`; q is the chance of an audit.
     """
     sessions, rounds = gains.shape
-    profit, left = np.zeros(sessions), np.full(sessions, -1)
+    profit, left, made = np.zeros(sessions), np.full(sessions, -1), np.zeros(sessions, dtype=np.int64)
     for index in range(rounds):
         running, free = left != 0, left > 0
-        deviates = running & (free | plan.deviates(index, gains[:, index], source))
+        deviates = running & (free | plan.deviates(index, gains[:, index], made, source))
+        made += deviates
         profit += gains[:, index] * deviates
         found = deviates & (left < 0) & (source.random(sessions) < q)
         profit -= penalty * found

@@ -156,7 +156,11 @@ def test_cheating_pays_only_below_the_bound(preset: str, factor: float) -> None:
     needed = p.penalty_fixed(rounds, 1, g) if preset == "published" else p.penalty_stream(q, lag, g)
     penalty = factor * needed
     best = 0.0
-    for plan in d.strategies(rounds, penalty, lambda _: factor < 1):
+    if preset == "published":
+        _, thresholds = d.optimal_fixed(np.array([float(g)]), rounds, 1, penalty)
+    else:
+        _, thresholds = d.optimal_stream(np.array([float(g)]), rounds, float(q), lag, penalty)
+    for plan in d.strategies(rounds, penalty, thresholds):
         if preset == "published":
             profit = d.play_fixed(plan, gains, 1, penalty, source)
         else:
@@ -174,10 +178,43 @@ def test_cheating_pays_only_below_the_bound(preset: str, factor: float) -> None:
     assert (exact > 0) == (factor < 1)
 
 
+@quick
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 40), st.data())
+def test_the_optimum_for_random_gains_is_the_known_one_where_gains_are_certain(
+    rounds: int, k: int, g: int, data: st.DataObject
+) -> None:
+    k, penalty = min(k, rounds), data.draw(st.integers(0, 3 * g * rounds))
+    value, _ = d.optimal_fixed(np.array([float(g)]), rounds, k, penalty)
+    assert value == pytest.approx(float(d.exhaustive_fixed(rounds, k, [g] * rounds, F(penalty))), abs=1e-9)
+    q, lag = data.draw(st.sampled_from([F(1, 4), F(1, 2), F(1)])), data.draw(st.integers(0, 3))
+    value, _ = d.optimal_stream(np.array([float(g)]), rounds, float(q), lag, penalty)
+    assert value == pytest.approx(float(d.best_stream(rounds, [q] * rounds, lag, [g] * rounds, F(penalty))), abs=1e-9)
+
+
+@pytest.mark.parametrize("preset", ["published", "prompt"])
+def test_playing_the_optimum_earns_its_value_and_no_plan_earns_more(preset: str) -> None:
+    rounds, q, lag, penalty, source = 20, 0.2, 3, 60.0, np.random.default_rng(2)
+    sample = np.array([0.0, 1.0, 5.0, 30.0])
+    if preset == "published":
+        value, thresholds = d.optimal_fixed(sample, rounds, 2, penalty)
+    else:
+        value, thresholds = d.optimal_stream(sample, rounds, q, lag, penalty)
+    gains = source.choice(sample, (40_000, rounds))
+    for plan in d.strategies(rounds, penalty, thresholds):
+        if preset == "published":
+            won = d.play_fixed(plan, gains, 2, penalty, source)
+        else:
+            won = d.play_stream(plan, gains, q, lag, penalty, source)
+        error = won.std() / 200
+        assert won.mean() < value + 5 * error + 1e-9, plan.name
+        if plan.name == "dynamic programme":
+            assert abs(won.mean() - value) < 5 * error
+
+
 def test_play_agrees_with_the_dynamic_programme() -> None:
     q, lag, g, rounds, penalty = F(1, 5), 2, 10, 30, F(40)
     value = d.best_stream(rounds, [q] * rounds, lag, [g] * rounds, penalty)
-    plan = d.Plan("always", lambda _, gains, __: gains > 0)
+    plan = d.Plan("always", lambda _, gains, *__: gains > 0)
     played = d.play_stream(plan, np.full((40_000, rounds), float(g)), 0.2, lag, 40.0, np.random.default_rng(3))
     assert abs(played.mean() - float(value)) < 5 * played.std() / 200
 
