@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from protocol import messages as m
 from protocol.artifact import RoundInput, RoundOutput, Runner
 from protocol.commitment import Opening, seal_info, unseal_opening, verify_opening
 from protocol.encoding import Message, bytes_from_hex, hash_of, pae
-from protocol.errors import BindingError, MalformedError, SignatureError, VerificationError
+from protocol.errors import BindingError, MalformedError, ProtocolError, SignatureError, VerificationError
 from protocol.keys import SigningKey, derive, derive_seal_key, seal
 from protocol.log.note import Note, NoteSignature, cosignature_times
 from protocol.log.policy import Policy
@@ -108,6 +109,8 @@ class Auctioneer:
         self.manifest = manifest
         self.matrices: dict[int, m.MatrixBody] = {}  # private, kept for the audit (spec 6.6)
         self.canaries: frozenset[int] = frozenset()  # private: rounds whose matrix the arbiter wants planted (spec 7.9)
+        self._receipts: dict[str, bytes] = {}  # given out since contributions last closed, by statement
+        self.second_bids: dict[tuple[int, str], bytes] = {}  # refused, by round and bidder (spec 3.5)
         self._openings: dict[tuple[int, str], Opening] = {}  # private: read to settle, shown in the audit
         self._seal_keys: dict[int, X25519PrivateKey] = {}
         self.deviated: dict[int, bool] = {}  # private: was the published result another than the mechanism's?
@@ -172,6 +175,8 @@ class Auctioneer:
     def receive(self, data: bytes, time: int) -> bytes:
         """Take a bidder's statement into the log and return the signed receipt (spec 3.6).
 
+        The same statement again gets the same receipt; another bid for the round is refused, and kept (spec 3.5).
+
         Raises:
             RefusedError: If a rule makes the statement void of effect; it is not logged.
             MalformedError: If the bytes are no statement.
@@ -179,6 +184,8 @@ class Auctioneer:
         statement = m.Statement.decode(data)
         body = statement.body
         session = self.session
+        if statement.identity in self._receipts:
+            return self._receipts[statement.identity]
         appear_by = 0
         if getattr(body, "session", None) == session.id:
             try:
@@ -187,11 +194,28 @@ class Auctioneer:
                 raise RefusedError(f"{statement.name} of a round or epoch that is not scheduled") from error
             if time > appear_by:
                 raise RefusedError(f"{statement.name} at {time}, its deadline was {appear_by}: no receipt (spec 3.6)")
-        self._apply(self.log.tree.size, statement)
+        try:
+            self._apply(self.log.tree.size, statement)
+        except RefusedError:
+            self._keep_second(statement)
+            raise
         self.log.append(data)
         receipt = m.receipt_for(statement, session.id, time, appear_by)
         self._logged.add(receipt.statement)
-        return m.sign_statement(receipt, self._sign)
+        self._receipts[receipt.statement] = signed = m.sign_statement(receipt, self._sign)
+        return signed
+
+    def _keep_second(self, statement: m.Statement) -> None:
+        """Keep a bidder's second bid for a round, if it is truly the bidder's: one of each shows what it did (3.5)."""
+        body, session = statement.body, self.session
+        if not isinstance(body, m.Bid) or (body.round, body.bidder) in self.second_bids:
+            return
+        state = session.rounds.get(body.round)
+        if body.session != session.id or state is None or body.bidder not in state.bids:
+            return
+        with contextlib.suppress(ProtocolError):
+            statement.verify(session.key_of(session.bidders[body.bidder].key))
+            self.second_bids[body.round, body.bidder] = statement.data
 
     def force(self, data: bytes, receipts: Sequence[bytes]) -> int | None:
         """Log what enough mailboxes stamped in time, whether or not it has an effect (spec 3.7).
@@ -334,6 +358,7 @@ class Auctioneer:
     def close_contributions(self, epoch: int) -> None:
         """Fix which contributions count: those under the last checkpoint cosigned by the deadline (spec 5.2)."""
         fixed = self._last(self.session.epoch_deadline(epoch, "contribution"))
+        self._receipts = {}  # whatever they promise is in the log by now
         self._put(m.ContributionClose(session=self.session.id, epoch=epoch, size=fixed.size, root=fixed.root))
 
     def contribute(self, epoch: int) -> None:

@@ -199,6 +199,9 @@ class Market:
     def _play_round(self, index: int) -> None:
         self.table.play_round(index, self._scenario.plan(index))
         self._records.append(("matrix", str(index), canonical(self.auctioneer.matrices[index])))
+        for (_, party), data in self.auctioneer.second_bids.items():  # refused, kept as evidence (spec 3.5)
+            self._records.append(("second bid", f"{index}-{party}", data))
+        self.auctioneer.second_bids.clear()
         if self.auctioneer.deviated[index]:
             self._records.append(("deviated", str(index), b""))
         self.summary.played_now += 1

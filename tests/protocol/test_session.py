@@ -475,9 +475,9 @@ def test_hostile_bidder_statements_are_refused_and_leave_no_trace(second_price: 
     for junk in (raw, b"", b"{}", presence + b" ", presence[:-1], b"\xff" * 10):
         with pytest.raises(MalformedError):
             table.auctioneer.receive(junk, 0)
-    table.auctioneer.receive(presence, 0)
-    with pytest.raises(RefusedError):
-        table.auctioneer.receive(presence, 0)  # the same again
+    receipt, size = table.auctioneer.receive(presence, 0), table.auctioneer.log.tree.size
+    assert table.auctioneer.receive(presence, 9) == receipt  # the same again (spec 3.5)
+    assert table.auctioneer.log.tree.size == size
     bid = table.bidders[0].bid(0, [1, 1])
     table.auctioneer.receive(bid, 0)
     for bad in (
@@ -489,6 +489,8 @@ def test_hostile_bidder_statements_are_refused_and_leave_no_trace(second_price: 
         with pytest.raises(RefusedError):
             table.auctioneer.receive(bad, 0)
     assert table.session.findings == []
+    second = table.auctioneer.second_bids  # kept as evidence: the first that was refused
+    assert second == {(0, table.bidders[0].party): statement_of(table, bid, seq=5)}
 
 
 def test_nothing_is_opened_before_the_close(second_price: CheckedArtifact) -> None:  # spec 3.9
@@ -649,7 +651,8 @@ def test_a_contribution_to_an_epoch_before_the_first_changes_no_key(second_price
 def test_a_refused_statement_leaves_the_counts_as_they_were(second_price: CheckedArtifact) -> None:
     table = Table(second_price, rounds=1)
     before = dict(table.session.counts)
-    for bad in (statement_of(table, table.bidders[0].presence(0), round=9), table.bidders[0].registration()):
+    late = statement_of(table, table.bidders[0].registration(), deposit=10**9)
+    for bad in (statement_of(table, table.bidders[0].presence(0), round=9), late):
         with pytest.raises(RefusedError):
             table.auctioneer.receive(bad, 0)
     assert +table.session.counts == +type(table.session.counts)(before)
