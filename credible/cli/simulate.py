@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from credible.simulation.agents import (
     sampled_values,
     uniform_values,
 )
-from credible.simulation.market import Market, Summary, stored_root, trust_path
+from credible.simulation.market import Market, Summary, auditor_key_path, stored_root, trust_path
 from credible.simulation.setup import Rules, Secrets
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
@@ -42,14 +42,37 @@ def simulate(
     k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 1,
     q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
     epoch: Annotated[int, typer.Option(help="Rounds of an epoch, for prompt.", min=1)] = 5,
+    profile: Annotated[str, typer.Option(help="P1, or P0: the opening comes with the bid (spec 3.9).")] = "P1",
+    gains: Annotated[str, typer.Option(help="kept, or returned to bidders on detection (spec 9.2).")] = "kept",
+    valuation: Annotated[
+        str, typer.Option(help="additive, or unit_demand: nobody wins two items (spec 3.15).")
+    ] = "additive",
+    disclosure: Annotated[str, typer.Option(help="public, or auditor: sealed to the auditors (spec 7.7).")] = "public",
+    auditors: Annotated[int, typer.Option(help="Auditors; two at least for sealed disclosure.", min=1, max=8)] = 1,
+    escalation: Annotated[
+        int, typer.Option(help="Rounds of an epoch that auditors may ask for beyond the draw (spec 7.8).", min=0)
+    ] = 0,
+    witnesses: Annotated[int, typer.Option(help="Witnesses n (spec 4.14).", min=1, max=16)] = 1,
+    faulty_witnesses: Annotated[int, typer.Option(help="f of them may be faulty; sets the quorum.", min=0)] = 0,
+    mailboxes: Annotated[int, typer.Option(help="Mailboxes that stamp receipts (spec 3.7).", min=0, max=16)] = 0,
+    faulty_mailboxes: Annotated[int, typer.Option(help="f_m of them may be faulty.", min=0)] = 0,
+    aborting: Annotated[
+        int, typer.Option(help="Bidders assumed to abort for the auctioneer, c (spec 5.8).", min=0, max=16)
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted session.")] = False,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
     """Play repeated rounds through the full protocol, audits included."""
     data = read_input(file, MAX_BYTES)
+    options: dict[str, Any] = {
+        "aborting": aborting, "auditors": auditors, "disclosure": disclosure, "escalation": escalation,
+        "faulty_mailboxes": faulty_mailboxes, "faulty_witnesses": faulty_witnesses, "gains": gains,
+        "mailboxes": mailboxes, "profile": profile, "valuation": valuation, "witnesses": witnesses,
+    }  # fmt: skip
     config = canonical(
         {
+            **options,
             "auctioneer": auctioneer, "bidders": bidders, "command": "simulate", "epoch": epoch, "k": k,
             "participation": str(participation), "preset": preset, "q": q, "rounds": rounds,
             "seed": "none" if seed is None else str(seed), "setting": setting or "none",
@@ -84,7 +107,7 @@ def simulate(
             bidder_agent(bidders),
             auctioneer_agent(auctioneer, agents),
         )
-        rules = Rules(preset, rounds, k=k, q=chance, epoch=epoch, lag=max(epoch, 1), seeded=seed is not None)
+        rules = Rules(preset, rounds, k=k, q=chance, epoch=epoch, lag=max(epoch, 1), seeded=seed is not None, **options)
         with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
             with bar("rounds", rounds, quiet=json) as progress:
                 summary = market.run(progress.to)
@@ -98,7 +121,8 @@ def simulate(
         f"seen by a bidder itself {len(summary.tier1)}",
         f"penalty at stake {format_fine(penalty, header.share_bits)} grid units"
         + (f"; halted after round {summary.halted_at}, penalty executed" if summary.halted_at is not None else ""),
-        f"verify it: credible verify {out} --trust {trust_path(out)}",
+        f"verify it: credible verify {out} --trust {trust_path(out)}"
+        + (f" --auditor-key {auditor_key_path(out, 0)}" if disclosure == "auditor" else ""),
     ]
     show(result, lines, as_json=json)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from credible.cli.common import Json, UsageError, show
-from protocol.encoding import MAX_STATEMENT
+from credible.cli.common import Json, UsageError, read_input, show
+from protocol.encoding import MAX_STATEMENT, bytes_from_hex, hash_from_hex
 from protocol.errors import MalformedError
 from protocol.storage.files import read_file
-from protocol.verify import Trust, Verdict, verify_path, verify_receipts
+from protocol.verify import Aids, Trust, Verdict, verify_path, verify_receipts
 
 
 def verify(
@@ -21,6 +22,12 @@ def verify(
     against: Annotated[Path | None, typer.Option(help="Public folder of the log, for a receipt.")] = None,
     beside: Annotated[
         list[Path] | None, typer.Option(help="More receipts for the same statement, or the statement; repeatable.")
+    ] = None,
+    auditor_key: Annotated[
+        Path | None, typer.Option(help="Auditor's X25519 key, 64 hex digits, for what is sealed to it (spec 7.7).")
+    ] = None,
+    beacon: Annotated[
+        list[str] | None, typer.Option(help="ROUND:SIGNATURE of drand quicknet that the log lacks; repeatable.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -37,10 +44,25 @@ def verify(
         files = [read_file(file, MAX_STATEMENT + 1) for file in (path, *(beside or []))]
         verdict = verify_receipts(files, pinned, against)
     else:
-        verdict = verify_path(path, pinned, at)
+        aids = Aids(pinned, at, _seal_key(auditor_key), dict(map(_beacon, beacon or [])))
+        verdict = verify_path(path, aids=aids)
     show(verdict_json(verdict), verdict_lines(path, verdict), as_json=json)
     if verdict.status:
         raise typer.Exit(verdict.status)
+
+
+def _seal_key(path: Path | None) -> X25519PrivateKey | None:
+    if path is None:
+        return None
+    text = read_input(path, MAX_STATEMENT).decode("ascii", "replace").strip()
+    return X25519PrivateKey.from_private_bytes(hash_from_hex(text, f"{path}: auditor key"))
+
+
+def _beacon(text: str) -> tuple[int, bytes]:
+    number, _, signature = text.partition(":")
+    if not number.isascii() or not number.isdigit() or not 0 < int(number) < 1 << 64:
+        raise UsageError(f"beacon {text[:40]!r}, wanted ROUND:SIGNATURE")
+    return int(number), bytes_from_hex(signature, "beacon signature")
 
 
 def verdict_json(verdict: Verdict) -> dict[str, object]:

@@ -170,7 +170,7 @@ class Market:
         self.summary.rounds = sum(state.outcome is not None for state in session.rounds.values())
         audited = [i for e in range(manifest.epochs) if e in session.epochs for i in session.audited(e) or ()]
         self.summary.deviations_made = sum(self.auctioneer.deviated.values())
-        self.summary.audited = sum(session.round(index).response is not None for index in audited)
+        self.summary.audited = sum(session.disclosed(index) for index in audited)
         convicted = {
             finding.round
             for state in session.epochs.values()
@@ -264,6 +264,9 @@ class Market:
         write_file(self.public / MANIFEST_FILE, canonical(self.manifest) + b"\n")
         write_file(self.public / POLICY_FILE, self.policy.text)
         write_file(self.public / ARTIFACT_FILE, self._artifact)
+        for number in range(len(self.manifest.auditor_seals)):
+            key = self._secrets.auditor_seal(number).private_bytes_raw().hex()
+            write_file(auditor_key_path(self.folder, number), f"{key}\n".encode("ascii"), mode=0o600)
 
     def _load_state(self) -> None:
         for name, data in self._vault.records("matrix").items():
@@ -306,6 +309,11 @@ def vault_path(folder: Path) -> Path:
 def trust_path(folder: Path) -> Path:
     """Return where the trust file of a session is written: beside it, not inside."""
     return folder.with_name(folder.name + ".trust.json")
+
+
+def auditor_key_path(folder: Path, number: int) -> Path:
+    """Return where the key that opens what is sealed to an auditor is kept (spec 7.7)."""
+    return folder / "private" / f"auditor-{number}.key"
 
 
 def heads_path(folder: Path) -> Path:

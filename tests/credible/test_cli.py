@@ -341,6 +341,28 @@ def test_a_published_session_without_its_secrets_is_not_started_again(
     same_public_files(whole, cut)  # nothing was overwritten
 
 
+def test_every_choice_of_the_manifest_can_be_made_on_the_command_line(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, trust = tmp_path / "s", tmp_path / "s.trust.json"
+    options = "--rounds 4 --q 1/1 --disclosure auditor --auditors 2 --witnesses 4 --faulty-witnesses 1 --mailboxes 3"
+    more = "--faulty-mailboxes 1 --gains returned --escalation 1 --aborting 1 --seed 4"
+    summary = run(capsys, "simulate", auction, "--out", out, *options.split(), *more.split())
+    assert summary["audited"] == 4
+    sealed = run(capsys, "verify", out, "--trust", trust, status=4)
+    assert "sealed to the auditors" in sealed["notes"][0]
+    key = out / "private" / "auditor-1.key"
+    opened = run(capsys, "verify", out, "--trust", trust, "--auditor-key", key)
+    assert (opened["verdict"], opened["checked"]["rounds re-executed"]) == ("holds", 4)
+    assert "mailboxes: 3, of which 1 may fail" in opened["labels"]
+    key.write_text("12\n")
+    run(capsys, "verify", out, "--trust", trust, "--auditor-key", key, status=3)
+    run(capsys, "verify", out, "--trust", trust, "--beacon", "x:12", status=2)
+    for bad in (["--profile", "P7"], ["--disclosure", "auditor"], ["--witnesses", "2", "--faulty-witnesses", "1"]):
+        run(capsys, "simulate", auction, "--out", tmp_path / "bad", "--rounds", "4", *bad, status=2)
+        assert not (tmp_path / "bad").exists()
+
+
 def test_a_session_that_was_rolled_back_does_not_go_on(  # spec 4.15
     auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
