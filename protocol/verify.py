@@ -53,6 +53,7 @@ from protocol.manifest import Manifest
 from protocol.outcomes import unseal_response
 from protocol.session import Session
 from protocol.state import Cosigned, Finding
+from protocol.storage.archive import MAX_ARCHIVE, unpack
 from protocol.storage.files import read_file
 
 MAX_FILE: Final = 16 * 1024 * 1024  # spec 12, of a bundle
@@ -151,12 +152,14 @@ def verify_path(path: Path, trust: Trust | None = None, at: int | None = None, *
     """Judge a session folder, its public folder, or an epoch's bundle; never raises on what the files hold.
 
     Args:
-        path: Folder of a session (`public/` inside), of a public log, or of a bundle.
+        path: Folder of a session (`public/` inside), of a public log, or of a bundle; or a bundle's archive.
         trust: What the verifier pins; without it the best verdict is "inconclusive".
         at: Time to judge freshness by, seconds since 1970; without it nothing is called stale (spec 8.2).
         aids: Instead of `trust` and `at`: these and more.
     """
     aids = aids or Aids(trust, at)
+    if path.is_file():
+        return _guard(lambda verdict: _verify_bundle(Archive(unpack(read_file(path, MAX_ARCHIVE))), aids, verdict))
     public = path / "public" if (path / "public").is_dir() else path
     if public.is_symlink():
         return Verdict("malformed", notes=[f"{public}: a link, wanted a folder (hardening 1.11)"])
@@ -177,14 +180,32 @@ def _guard(work: Callable[[Verdict], None]) -> Verdict:
     return verdict
 
 
-def _read(folder: Path, name: str, limit: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A bundle in one file; reads like a folder."""
+
+    files: Mapping[str, bytes]
+
+
+Source = Path | Archive
+
+
+def _read(source: Source, name: str, limit: int) -> bytes:
     try:
-        return read_file(folder / name, limit)
-    except FileNotFoundError as error:
+        if isinstance(source, Path):
+            return read_file(source / name, limit)
+        data = source.files[name]
+    except (FileNotFoundError, KeyError) as error:
         raise InconclusiveError(f"{name} is missing (spec 8.6)") from error
+    if len(data) > limit:
+        raise LimitError(f"{name} in bytes", len(data), limit)
+    return data
 
 
-def _list_files(folder: Path) -> list[str]:
+def _list_files(source: Source) -> list[str]:
+    if isinstance(source, Archive):
+        return sorted(source.files)
+    folder = source
     names: list[str] = []
     waiting = [""]
     while waiting:
@@ -203,7 +224,7 @@ def _list_files(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _read_setup(folder: Path, trust: Trust | None, first: bytes) -> tuple[Session, Policy, bytes]:
+def _read_setup(folder: Source, trust: Trust | None, first: bytes) -> tuple[Session, Policy, bytes]:
     session = Session(first)
     manifest_data = _read(folder, MANIFEST_FILE, MAX_NOTE)
     if decode(manifest_data.rstrip(b"\n"), Manifest) != session.manifest:
@@ -431,7 +452,7 @@ def _mailbox_label(manifest: Manifest) -> str:
     return f"mailboxes: {len(manifest.mailboxes)}, of which {manifest.faulty_mailboxes} may fail"
 
 
-def _verify_bundle(folder: Path, aids: Aids, verdict: Verdict) -> None:
+def _verify_bundle(folder: Source, aids: Aids, verdict: Verdict) -> None:
     trust = aids.trust
     names = _list_files(folder)
     numbers: dict[str, list[int]] = {CHECKPOINTS: [], ENTRIES: [], PROOFS: []}

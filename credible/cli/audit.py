@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,9 @@ from credible.cli.verify import verdict_json
 from protocol import messages as m
 from protocol.bundle import write_bundle
 from protocol.evidence import round_regrets
-from protocol.storage.files import write_file
-from protocol.verify import NOT_TRUSTED, VERDICT_FILE, Verdict, load_public, verify_path
+from protocol.storage.archive import pack
+from protocol.storage.files import read_file, write_file
+from protocol.verify import MAX_FILE, NOT_TRUSTED, VERDICT_FILE, Verdict, load_public, verify_path
 
 
 def audit(
@@ -24,6 +26,7 @@ def audit(
         Path | None, typer.Option(help="Folder for the evidence bundles; SESSION.evidence if left out.")
     ] = None,
     epoch: Annotated[list[int] | None, typer.Option(help="Only these epochs.")] = None,
+    zip_: Annotated[bool, typer.Option("--zip", help="One .zip file per bundle instead of a folder.")] = False,
     json: Json = False,
 ) -> None:
     """Draw the audited rounds again, re-execute what was disclosed, write one evidence bundle per epoch."""
@@ -48,6 +51,12 @@ def audit(
         verdict = verify_path(folder)
         result = verdict_json(verdict)
         write_file(folder / VERDICT_FILE, (json_module.dumps(result, indent=1) + "\n").encode("utf-8"))
+        if zip_:
+            names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+            archive = pack({name: read_file(folder / name, MAX_FILE) for name in names})
+            shutil.rmtree(folder)
+            folder = folder.with_suffix(".zip")
+            write_file(folder, archive)
         rounds = verdict.checked["rounds re-executed"]
         regret = _regret(verdict, number)
         bound = regret.get("bound", 0)

@@ -16,7 +16,7 @@ from protocol.verify import Aids, Trust, Verdict, verify_path, verify_receipts
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="Session folder, public folder, evidence bundle, or a receipt.")],
+    path: Annotated[Path, typer.Argument(help="Session or public folder, bundle (folder or .zip), or a receipt.")],
     trust: Annotated[Path | None, typer.Option(help="Trust file: what you pin; nothing in PATH is trusted.")] = None,
     at: Annotated[int | None, typer.Option(help="Judge freshness at this time, seconds since 1970.")] = None,
     against: Annotated[Path | None, typer.Option(help="Public folder of the log, for a receipt.")] = None,
@@ -38,7 +38,7 @@ def verify(
         pinned = Trust.read(trust) if trust is not None else None
     except FileNotFoundError as error:
         raise MalformedError(f"{trust}: no such file") from error
-    if path.is_file():
+    if path.is_file() and path.suffix != ".zip":
         if pinned is None:
             raise UsageError("a receipt is judged by what you pin: give --trust FILE")
         files = [read_file(file, MAX_STATEMENT + 1) for file in (path, *(beside or []))]

@@ -363,6 +363,23 @@ def test_every_choice_of_the_manifest_can_be_made_on_the_command_line(
         assert not (tmp_path / "bad").exists()
 
 
+def test_a_bundle_in_one_file_is_judged_like_the_folder(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, trust = tmp_path / "s", tmp_path / "s.trust.json"
+    options = ["--rounds", "4", "--q", "1/1", "--epoch", "4", "--seed", "4", "--auctioneer", "inflate:1.0"]
+    run(capsys, "simulate", auction, "--out", out, *options)
+    run(capsys, "audit", out, "--out", tmp_path / "folders", status=1)
+    run(capsys, "audit", out, "--out", tmp_path / "files", "--zip", status=1)
+    (archive,) = (tmp_path / "files").iterdir()
+    assert archive.name == "epoch-0.zip"
+    whole = run(capsys, "verify", tmp_path / "folders" / "epoch-0", "--trust", trust, status=1)
+    assert run(capsys, "verify", archive, "--trust", trust, status=1) == whole
+    data = archive.read_bytes()
+    archive.write_bytes(data[:-1])
+    run(capsys, "verify", archive, "--trust", trust, status=3)
+
+
 def test_a_session_that_was_rolled_back_does_not_go_on(  # spec 4.15
     auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
