@@ -24,7 +24,14 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 T: Final = "tests/protocol/"
-RULES: Final = [T + "test_session.py", T + "test_paths.py", T + "test_verify.py", "tests/adversaries"]
+RULES: Final = [
+    T + "test_log_rules.py",
+    T + "test_evidence.py",
+    T + "test_session.py",
+    T + "test_paths.py",
+    T + "test_verify.py",
+    "tests/adversaries",
+]
 LOG: Final = [
     T + "test_tree.py",
     T + "test_log.py",
@@ -39,13 +46,13 @@ MONEY: Final = [
     T + "test_session.py",
 ]
 TARGETS: Final = {
-    "protocol/verify.py": [T + "test_verify.py", T + "test_paths.py", "tests/adversaries"],
+    "protocol/verify.py": [T + "test_evidence.py", T + "test_verify.py", T + "test_paths.py", "tests/adversaries"],
     "protocol/evidence.py": RULES,
     "protocol/session.py": RULES,
     "protocol/state.py": RULES,
-    "protocol/log/tree.py": LOG[:2],
-    "protocol/log/note.py": LOG[1:],
-    "protocol/log/policy.py": LOG[1:],
+    "protocol/log/tree.py": [*LOG[:2], T + "test_vectors.py"],
+    "protocol/log/note.py": [*LOG[1:], T + "test_vectors.py"],
+    "protocol/log/policy.py": [*LOG[1:], T + "test_vectors.py"],
     "protocol/log/tiles.py": LOG[1:],
     "protocol/log/equivocation.py": LOG[2:],
     "protocol/log/store.py": LOG[2:3],
