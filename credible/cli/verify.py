@@ -90,6 +90,8 @@ def verdict_lines(path: Path, verdict: Verdict) -> list[str]:
         lines.append(f"  spec {finding.rule}, {where}{finding.party}: {finding.text} (entries {list(finding.entries)})")
     if checked:
         lines.append("checked: " + ", ".join(f"{count:,} {name}" for name, count in sorted(checked.items()) if count))
+    if verdict.status in (0, 1):  # spec 1.8
+        lines.append("not shown: truth of values, collusion, blind shill bidders, delivery (docs/limits.md)")
     if verdict.labels:
         lines.append("labels: " + "; ".join(verdict.labels))
     return lines

@@ -26,7 +26,7 @@ TINY = F(1, 10**6)
 
 @quick
 @given(st.integers(1, 7), st.data(), st.integers(1, 50), st.booleans())
-def test_fixed_audits_9_3(rounds: int, data: st.DataObject, g: int, returned: bool) -> None:
+def test_fixed_audits_9_3(rounds: int, data: st.DataObject, g: int, returned: bool) -> None:  # spec 9.1, 9.3
     k = data.draw(st.integers(1, rounds))
     needed = p.penalty_fixed(rounds, k, g, gains="returned" if returned else "kept")
     assert d.exhaustive_fixed(rounds, k, [g] * rounds, F(needed), returned=returned) == 0
@@ -37,7 +37,7 @@ def test_fixed_audits_9_3(rounds: int, data: st.DataObject, g: int, returned: bo
 
 @quick
 @given(st.integers(1, 7), st.data(), st.integers(1, 50), st.booleans())
-def test_fines_for_each_audited_round_9_4(rounds: int, data: st.DataObject, g: int, returned: bool) -> None:
+def test_fines_for_each_audited_round_9_4(rounds: int, data: st.DataObject, g: int, returned: bool) -> None:  # spec 9.4
     k = data.draw(st.integers(1, rounds))
     fine = p.penalty_fine_fixed(rounds, k, g, gains="returned" if returned else "kept")
     assert d.exhaustive_fined(rounds, k, g, F(fine), returned=returned) == 0
@@ -46,7 +46,7 @@ def test_fines_for_each_audited_round_9_4(rounds: int, data: st.DataObject, g: i
 
 @quick
 @given(st.integers(1, 30), st.fractions(F(1, 40), 1, max_denominator=40), st.integers(1, 50), st.booleans())
-def test_independent_audits_9_5(rounds: int, q: Fraction, g: int, returned: bool) -> None:
+def test_independent_audits_9_5(rounds: int, q: Fraction, g: int, returned: bool) -> None:  # spec 9.5
     needed = p.penalty_independent(rounds, q, g, gains="returned" if returned else "kept")
     assert d.best_independent(rounds, q, g, F(needed), returned=returned) == 0
     bound = g * (1 - q) / q if returned else p.least_independent(rounds, q, g, rounds)
@@ -58,7 +58,7 @@ def test_independent_audits_9_5(rounds: int, q: Fraction, g: int, returned: bool
     st.fractions(F(1, 8), 1, max_denominator=8), st.integers(0, 4), st.integers(1, 50), st.booleans(),
     st.fractions(F(1, 2), 1, max_denominator=4),
 )  # fmt: skip
-def test_streams_that_halt_9_6(q: Fraction, lag: int, g: int, returned: bool, beta: Fraction) -> None:
+def test_streams_that_halt_9_6(q: Fraction, lag: int, g: int, returned: bool, beta: Fraction) -> None:  # spec 9.6
     if returned and beta != 1:
         return  # the formula with returned gains is stated for certain proof
     needed = p.penalty_stream(q, lag, g, gains="returned" if returned else "kept", beta=beta)
@@ -79,7 +79,7 @@ def test_gains_returned_in_a_stream_never_need_more(q: Fraction, lag: int, g: in
 
 @quick
 @given(st.integers(1, 6), st.data(), st.integers(0, 4), st.integers(1, 50), st.booleans())
-def test_epochs_9_7(epoch: int, data: st.DataObject, after: int, g: int, returned: bool) -> None:
+def test_epochs_9_7(epoch: int, data: st.DataObject, after: int, g: int, returned: bool) -> None:  # spec 9.7
     k = data.draw(st.integers(1, epoch))
     needed = p.penalty_epochs(epoch, k, after, g, gains="returned" if returned else "kept")
     assert d.best_epochs(epoch, k, after, g, F(needed), returned=returned) == 0
@@ -91,7 +91,7 @@ def test_epochs_9_7(epoch: int, data: st.DataObject, after: int, g: int, returne
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=7), st.integers(0, 3), st.fractions(F(1, 8), 1, max_denominator=8)
 )
-def test_unequal_rounds_9_10(gains: list[int], lag: int, q: Fraction) -> None:
+def test_unequal_rounds_9_10(gains: list[int], lag: int, q: Fraction) -> None:  # spec 9.10
     largest = max(gains)
     penalty = int((1 / q + lag) * largest) + 1
     if penalty <= (lag + 1) * largest:
@@ -103,7 +103,7 @@ def test_unequal_rounds_9_10(gains: list[int], lag: int, q: Fraction) -> None:
 
 @quick
 @given(st.integers(2, 6), st.data(), st.integers(1, 20), st.integers(2, 3))
-def test_the_best_of_m_coins_9_12(rounds: int, data: st.DataObject, g: int, coins: int) -> None:
+def test_the_best_of_m_coins_9_12(rounds: int, data: st.DataObject, g: int, coins: int) -> None:  # spec 9.12
     k = data.draw(st.integers(1, rounds))
     needed = p.penalty_fixed(rounds, k, g, coins=coins)
     for w in range(1, rounds + 1):
@@ -149,7 +149,7 @@ def test_the_most_that_any_outcome_earns_9_11(bids: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("factor", [1.0, 0.5])
 @pytest.mark.parametrize("preset", ["published", "prompt"])
-def test_cheating_pays_only_below_the_bound(preset: str, factor: float) -> None:
+def test_cheating_pays_only_below_the_bound(preset: str, factor: float) -> None:  # spec 1.5, 7.3, 9.1
     """Every round is worth g: at the required penalty no strategy gains, at half of it the best one does."""
     g, rounds, q, lag = 1000, 100, F(1, 10), 5
     source, gains = np.random.default_rng(1), np.full((4000, 100), 1000.0)

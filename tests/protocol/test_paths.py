@@ -703,7 +703,7 @@ def test_setup_refuses_a_quorum_that_permits_a_split_view(second_price: CheckedA
             )
 
 
-def test_stakes_follow_gains_and_coins(second_price: CheckedArtifact) -> None:
+def test_stakes_follow_gains_and_coins(second_price: CheckedArtifact) -> None:  # spec 5.8, 7.3, 9.2
     g = gain_bound(2, 1000, 8)
     penalties = [
         Table(second_price, rounds=4, k=k, gains=gains).manifest.money.penalty

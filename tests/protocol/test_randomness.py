@@ -77,7 +77,7 @@ bodies = st.builds(
 
 
 @given(bodies, bodies, st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
-def test_commitments_bind(one: BidBody, two: BidBody, first: bytes, second: bytes) -> None:  # A22
+def test_commitments_bind(one: BidBody, two: BidBody, first: bytes, second: bytes) -> None:  # spec 3.1, A22
     assert (commit(one, first) == commit(two, second)) == (one == two and first == second)
 
 

@@ -60,7 +60,7 @@ def test_reads_are_bounded_and_regular(tmp_path: Path) -> None:
         read_file(tmp_path / "pipe", 10)
 
 
-def test_the_vault_keeps_entries_and_records(tmp_path: Path) -> None:
+def test_the_vault_keeps_entries_and_records(tmp_path: Path) -> None:  # spec 4.16
     path = tmp_path / "private" / "vault.db"
     with Vault.create(path, [("config", "run", b"0")]) as vault:
         assert vault.entries() == []

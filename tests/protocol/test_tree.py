@@ -50,7 +50,7 @@ TREE = Tree(leaf_hash(entry) for entry in ENTRIES)
 
 
 @pytest.mark.parametrize("size", range(65))
-def test_roots_equal_the_naive_tree(size: int) -> None:
+def test_roots_equal_the_naive_tree(size: int) -> None:  # spec 4.1
     assert TREE.root(size) == naive_root(ENTRIES[:size])
 
 
@@ -67,7 +67,7 @@ sizes = st.integers(2, 64)
 
 
 @given(sizes, st.data())
-def test_every_mutated_inclusion_proof_is_refused(size: int, data: st.DataObject) -> None:
+def test_every_mutated_inclusion_proof_is_refused(size: int, data: st.DataObject) -> None:  # spec 4.2, 4.3
     index = data.draw(st.integers(0, size - 1))
     proof, root = TREE.inclusion(index, size), TREE.root(size)
     leaf = leaf_hash(ENTRIES[index])
@@ -92,7 +92,7 @@ def test_every_mutated_inclusion_proof_is_refused(size: int, data: st.DataObject
 
 
 @given(sizes, st.data())
-def test_every_mutated_consistency_proof_is_refused(size: int, data: st.DataObject) -> None:
+def test_every_mutated_consistency_proof_is_refused(size: int, data: st.DataObject) -> None:  # spec 4.2, 4.4
     old = data.draw(st.integers(1, size - 1))
     proof, roots = TREE.consistency(old, size), [TREE.root(old), TREE.root(size)]
     kind = data.draw(st.sampled_from(["bit", "drop", "add", "old root", "root", "old size"]))
