@@ -107,14 +107,22 @@ class _Replace(ast.NodeTransformer):
         return ast.copy_location(self.new, node) if node is self.old else self.generic_visit(node)
 
 
+def replaced(tree: ast.Module, old: ast.AST, new: ast.AST) -> ast.Module:
+    """Return a tree with a node in another's stead."""
+    if old is not new:
+        _Replace(old, new).visit(tree)
+    return tree
+
+
 def mutant(path: str, number: int) -> tuple[str, str]:
     """Return the source of a file's mutant and where it differs."""
     tree = ast.parse((ROOT / path).read_text("utf-8"))
     node, field, index = list(sites(tree))[number]
     line, before = getattr(node, "lineno", 0), ast.unparse(node).split("\n")[0]
     new = change(node, field, index)
-    tree = ast.fix_missing_locations(_Replace(node, new).visit(tree)) if new is not node else tree
-    return ast.unparse(tree), f"{path}:{line}: {before} -> {ast.unparse(new).split(chr(10))[0]}"
+    return ast.unparse(
+        ast.fix_missing_locations(replaced(tree, node, new))
+    ), f"{path}:{line}: {before} -> {ast.unparse(new).split(chr(10))[0]}"
 
 
 def sample(count: int, seed: int) -> list[tuple[str, int]]:

@@ -25,7 +25,7 @@ class MalformedError(ProtocolError):
 
 
 class LimitError(MalformedError):
-    """The input is larger than spec 12 allows."""
+    """The input is larger than spec 12 allows; raised before the work that the limit bounds (spec 12.1)."""
 
     def __init__(self, what: str, got: int, limit: int) -> None:
         super().__init__(what, got, limit)  # positional, so that it survives copying

@@ -56,6 +56,8 @@ def recheck(
 ) -> tuple[list[Finding], dict[str, int]]:
     """Re-check disclosed rounds from log and response, integer by integer (spec 7.5).
 
+    There is no tolerance, and so no false alarm (spec 9.13).
+
     Args:
         session: The log's state, responses included.
         rounds: Rounds to re-check; one without a response is left out here, `Session.overdue` names it.

@@ -301,7 +301,7 @@ class Loaded:
 
 
 def load_public(folder: Path, trust: Trust | None) -> Loaded:
-    """Read a public log and check tiles, roots, checkpoints, cosignatures and what the trust file pins.
+    """Read a public log and check tiles, roots, checkpoints, cosignatures and what the trust file pins (spec 1.1).
 
     Raises:
         MalformedError: If a file is unreadable or does not belong there.

@@ -8,7 +8,10 @@ from protocol.encoding import hash_of
 
 
 def audit_seed(session: str, epoch: int, root: str, contributions: Mapping[str, str], beacon: str = "") -> bytes:
-    """Return the seed of an epoch's audit draw; values are listed by party, never combined (spec 5.5)."""
+    """Return the seed of an epoch's audit draw.
+
+    Values are listed by party, never combined (spec 5.5); one that is honest and hidden is enough (spec 1.3).
+    """
     listed = [{"party": party, "value": contributions[party]} for party in sorted(contributions)]
     return hash_of(
         "audit", {"beacon": beacon, "contributions": listed, "epoch": epoch, "root": root, "session": session}

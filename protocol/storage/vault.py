@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import apsw
 
+from protocol.encoding import hash_of
 from protocol.errors import InconclusiveError, MalformedError
 from protocol.storage.files import write_file
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MINIMUM_SQLITE: Final = (3, 51, 3)  # earlier ones may corrupt a WAL database on reset (hardening 3)
-STORE_RECORD: Final = "INSERT OR REPLACE INTO records VALUES (?, ?, ?)"
-
+STORE_RECORD: Final = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
 
 _DISK: Final = (
     apsw.FullError,
@@ -57,6 +57,11 @@ class Vault:
             raise MalformedError(f"{path}: not a vault: {error}") from error
         if found != FORMAT:
             raise MalformedError(f"{path}: vault format {found}, wanted {FORMAT} (hardening 4.10)")
+        try:
+            self._check_records()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def create(cls, path: Path, records: Iterable[tuple[str, str, bytes]]) -> Self:
@@ -76,11 +81,11 @@ class Vault:
         memory = apsw.Connection(":memory:")
         memory.execute(
             "CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;"
-            "CREATE TABLE records (kind TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,"
+            "CREATE TABLE records (kind TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, digest BLOB NOT NULL,"
             " PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;"
             f"PRAGMA user_version={FORMAT};"
         )
-        memory.executemany(STORE_RECORD, records)
+        memory.executemany(STORE_RECORD, _digested(records))
         data = memory.serialize("main")
         memory.close()
         write_file(path, data, mode=0o600, new=True)
@@ -97,7 +102,7 @@ class Vault:
                 self._db.executemany(
                     "INSERT INTO entries VALUES (?, ?)", ((first + i, entry) for i, entry in enumerate(entries))
                 )
-                self._db.executemany(STORE_RECORD, records)
+                self._db.executemany(STORE_RECORD, _digested(records))
         except _DISK as error:
             raise OSError(errno.EIO, f"nothing was stored: {error}", str(self._path)) from error
 
@@ -123,6 +128,12 @@ class Vault:
         rows = self._read("SELECT name, value FROM records WHERE kind = ? ORDER BY name", (kind,))
         return {str(name): bytes(value) for name, value in rows}
 
+    def _check_records(self) -> None:
+        """Check every record against its digest: no tree covers them, and the disk may have changed one (4.16)."""
+        for kind, name, value, digest in self._read("SELECT kind, name, value, digest FROM records"):
+            if _digest(str(kind), str(name), bytes(value)) != digest:
+                raise MalformedError(f"{self._path}: record {name!r} of kind {kind!r} is damaged (hardening 4.5)")
+
     def _read(self, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
         try:
             return list(self._db.execute(query, values))
@@ -140,6 +151,14 @@ class Vault:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _digested(records: Iterable[tuple[str, str, bytes]]) -> Iterator[tuple[str, str, bytes, bytes]]:
+    return ((kind, name, value, _digest(kind, name, value)) for kind, name, value in records)
+
+
+def _digest(kind: str, name: str, value: bytes) -> bytes:
+    return hash_of("record", {"kind": kind.encode().hex(), "name": name.encode().hex(), "value": value.hex()})
 
 
 def _check_library() -> None:

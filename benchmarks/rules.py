@@ -1,0 +1,173 @@
+"""For each rule of the specification a mutation of the code that a test citing the rule notices.
+
+    python -m benchmarks.rules find [--only 4.3 ...]     look for mutations where tests/rules.toml has none
+    python -m benchmarks.rules check [--only 4.3 ...]    apply each and see its test fail
+
+A mutation is one change (see `benchmarks.mutants`) in a function that cites the rule, nearest to the citation first;
+the tests are those that cite it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.mutants import ROOT, change, replaced, sites
+from tests.rules import TABLE, Rule, cited, numbers, read_rules
+
+TRIES: Final = 14
+SLOW: Final = ("tests/faults", "tests/fuzz", "tests/machines")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One change of one file."""
+
+    path: str
+    function: str
+    before: str
+    after: str
+    source: str
+    distance: int
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield the functions of a module by qualified name."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{item.name}", item) for item in node.body if isinstance(item, ast.FunctionDef))
+
+
+def mutations(path: str, rule: str) -> Iterator[Mutation]:
+    """Yield the changes of a file's functions that cite a rule."""
+    text = (ROOT / path).read_text("utf-8")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if rule in cited(line)]
+    for name, function in functions(ast.parse(text)):
+        near = [line for line in lines if function.lineno <= line <= (function.end_lineno or 0)]
+        if not near:
+            continue
+        for number, (site, _, _) in enumerate(sites(ast.parse(text))):
+            place = getattr(site, "lineno", 0)
+            if not function.lineno <= place <= (function.end_lineno or 0):
+                continue
+            tree = ast.parse(text)
+            node, field, index = list(sites(tree))[number]
+            before = ast.unparse(node).split("\n")[0]
+            new = change(node, field, index)
+            after = ast.unparse(new).split("\n")[0]
+            source = ast.unparse(ast.fix_missing_locations(replaced(tree, node, new)))
+            yield Mutation(path, name, before, after, source, min(abs(place - line) for line in near))
+
+
+def tests_of(rule: str) -> list[str]:
+    """Return the ids of the test functions that cite a rule."""
+    found = []
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        name = file.relative_to(ROOT).as_posix()
+        if name.startswith(SLOW) or name == "tests/test_rules.py":
+            continue
+        text = file.read_text("utf-8")
+        lines = text.splitlines()
+        module = cited(ast.get_docstring(ast.parse(text)) or "")
+        own = []
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+                if rule in cited("\n".join(lines[first - 1 : node.end_lineno])):
+                    own.append(f"{name}::{node.name}")
+        if not own and rule in cited(text) - module:
+            own = [name]  # in a table that a test is parametrised with
+        found += own
+    return found
+
+
+class Bench:
+    """A copy of the tree in which mutations are tried."""
+
+    def __init__(self, folder: Path) -> None:
+        self.copy = folder / "copy"
+        skip = shutil.ignore_patterns(".venv*", ".git", "out", "runs", ".*_cache", "__pycache__", ".hypothesis")
+        shutil.copytree(ROOT, self.copy, ignore=skip)
+
+    def killed(self, path: str, source: str, tests: list[str]) -> str:
+        """Return the id of a test that notices a mutation; empty if none does."""
+        target = self.copy / path
+        original = target.read_text("utf-8")
+        target.write_text(source, "utf-8")
+        options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "120", "-rf"]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", *options, *tests], cwd=self.copy, capture_output=True, text=True,
+                timeout=300, check=False,
+                env={**os.environ, "PYTHONPATH": str(self.copy), "PYTHONDONTWRITEBYTECODE": "1"},
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return ""
+        finally:
+            target.write_text(original, "utf-8")
+        match = re.search(r"^FAILED (\S+?::[^\[\s]+)(\[.*?\])?(?: - |$)", done.stdout, re.MULTILINE)
+        return (match[1] + (match[2] or "")) if done.returncode == 1 and match else ""
+
+
+def find(bench: Bench, rule: str) -> Rule | None:
+    """Look for a mutation of a rule's code that one of its tests notices."""
+    tests = tests_of(rule)
+    sources = sorted(path.relative_to(ROOT).as_posix() for name in ("protocol", "credible") for path in
+                     (ROOT / name).rglob("*.py"))  # fmt: skip
+    options = [mutation for path in sources for mutation in mutations(path, rule)]
+    for mutation in sorted(options, key=lambda item: (item.distance, item.path))[:TRIES]:
+        if test := bench.killed(mutation.path, mutation.source, tests):
+            return Rule(rule, test, mutation.path, mutation.function, mutation.before, mutation.after)
+    return None
+
+
+def check(bench: Bench, rule: Rule) -> bool:
+    """Apply a rule's mutation and see whether its test fails."""
+    for mutation in mutations(rule.file, rule.number):
+        if (mutation.function, mutation.before, mutation.after) == (rule.function, rule.before, rule.after):
+            return bool(bench.killed(rule.file, mutation.source, [rule.test]))
+    return False
+
+
+def main() -> None:
+    """Find or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=("find", "check"))
+    parser.add_argument("--only", nargs="*")
+    chosen = parser.parse_args()
+    rules = {rule.number: rule for rule in read_rules()} if TABLE.exists() else {}
+    wanted = chosen.only or list(numbers())
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Path(scratch))
+        good = 0
+        for number in wanted:
+            if chosen.job == "check":
+                good += number in rules and check(bench, rules[number])
+                print(number, "noticed" if number in rules and good else "not noticed", flush=True)
+                continue
+            if number in rules and not chosen.only:
+                continue
+            rule = find(bench, number)
+            print(number, rule, flush=True)
+            if rule is not None:
+                rules[number] = rule
+                order = {item: place for place, item in enumerate(numbers())}
+                TABLE.write_text("\n".join(rules[n].text for n in sorted(rules, key=order.__getitem__)), "utf-8")
+    if chosen.job == "check":
+        print(f"{good} of {len(wanted)} mutations noticed")
+
+
+if __name__ == "__main__":
+    main()
