@@ -138,7 +138,10 @@ def check(bench: Bench, rule: Rule) -> bool:
     for mutation in mutations(rule.file, rule.number):
         if (mutation.function, mutation.before, mutation.after) == (rule.function, rule.before, rule.after):
             return bool(bench.killed(rule.file, mutation.source, [rule.test]))
-    return False
+    text = (ROOT / rule.file).read_text("utf-8")
+    if text.count(rule.before) != 1:  # an entry written by hand names a piece of the source
+        return False
+    return bool(bench.killed(rule.file, text.replace(rule.before, rule.after), [rule.test]))
 
 
 def main() -> None:

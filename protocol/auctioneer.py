@@ -175,7 +175,8 @@ class Auctioneer:
     def receive(self, data: bytes, time: int) -> bytes:
         """Take a bidder's statement into the log and return the signed receipt (spec 3.6).
 
-        The same statement again gets the same receipt; another bid for the round is refused, and kept (spec 3.5).
+        The same statement again gets the same receipt, as networks repeat (spec 1.2); another bid for the round is
+        refused, and kept (spec 3.5).
 
         Raises:
             RefusedError: If a rule makes the statement void of effect; it is not logged.
@@ -376,7 +377,7 @@ class Auctioneer:
         )
 
     def respond(self, epoch: int) -> None:
-        """Disclose every round that was drawn or asked for, completely (spec 6.6, E3; 7.4, 7.7)."""
+        """Disclose every round that was drawn or asked for, completely, and no other (spec 1.7; 6.6, E3; 7.4, 7.7)."""
         for round_index in self.session.audited(epoch) or ():
             if self.session.disclosed(round_index):
                 continue

@@ -224,7 +224,7 @@ class Bidder:
             return [("3.14", f"shares {row.shares} are not within 0 to {whole}")]
         problems = []
         worth = sum(share * bid for share, bid in zip(row.shares, bids, strict=True))
-        if not 0 <= row.payment <= worth:
+        if not 0 <= row.payment <= worth:  # up to its own bid a bidder cannot see that it pays too much (spec 1.5)
             problems.append(("3.14", f"payment {row.payment} is above the own bid for the share, {worth}"))
         if manifest.valuation == "unit_demand" and (sum(row.shares) > whole or len(row.won) > 1):
             problems.append(("3.14", f"shares {row.shares} and {len(row.won)} items for a bidder of unit demand"))

@@ -428,6 +428,7 @@ def _add_cosigned(session: Session, checkpoints: list[CosignedNote]) -> None:
 
 
 def _labels(session: Session) -> list[str]:
+    """Return what a session must say of itself, beside the manifest's own labels (spec 1.6)."""
     manifest = session.manifest
     record = manifest.preset == "record"
     return [

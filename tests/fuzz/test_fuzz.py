@@ -70,10 +70,10 @@ def feed(parse: Callable[[bytes], object], corpus: list[bytes]) -> None:
     slowest = 0.0
     while time.monotonic() < end:
         data = mutate(source.choice(corpus), corpus, source)
-        started = time.perf_counter()
+        started = time.process_time()  # a neighbour may stop the clock on the wall for seconds
         with contextlib.suppress(ProtocolError):
             parse(data)
-        slowest = max(slowest, time.perf_counter() - started)
+        slowest = max(slowest, time.process_time() - started)
         runs += 1
     print(f"{runs:,} runs, the slowest took {slowest:.3f} s")  # noqa: T201
     assert slowest < 1
