@@ -25,7 +25,7 @@ from typing import Final
 from benchmarks.mutants import ROOT, change, replaced, sites
 from tests.rules import TABLE, Rule, cited, numbers, read_rules
 
-TRIES: Final = 14
+TRIES: Final = 5
 SLOW: Final = ("tests/faults", "tests/fuzz", "tests/machines")
 
 

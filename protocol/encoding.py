@@ -50,7 +50,7 @@ def decode(data: bytes, kind: type[T], *, limit: int = MAX_STATEMENT) -> T:
     """Parse untrusted bytes into a record; the bytes must be exactly what `canonical` writes (spec 2.3).
 
     Raises:
-        LimitError: If there are more than `limit` bytes.
+        LimitError: If there are more than `limit` bytes (spec 12.1: checked before parsing).
         MalformedError: If the bytes are not the canonical encoding of a `kind`.
     """
     if len(data) > limit:

@@ -121,7 +121,7 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A named Ed25519 signing key; the public key is always derived from the seed (spec 2.8)."""
+    """A named Ed25519 key; its public half comes from the seed (spec 2.8), which stays out of repr (spec 3.4)."""
 
     name: str
     seed: bytes = field(repr=False)  # 32 bytes, secret

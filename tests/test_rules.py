@@ -1,4 +1,4 @@
-"""Every rule of the specification is cited in the code and by a test, and a mutation of the code shows that it is checked.
+"""Every rule of the specification is cited in the code and by a test, and a mutation shows that it is checked.
 
 `python -m benchmarks.rules check` applies the mutations of tests/rules.toml; here the table itself is checked.
 """
