@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check bench faults fuzz audit-deps mutants clean
+.PHONY: demo test test-long check bench faults fuzz rules audit-deps mutants clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,6 +37,10 @@ faults: $(STAMP)
 # Every parser for FUZZ_SECONDS (60 unless said).
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
+
+# For every rule of the specification, a change of the code that its test must notice.
+rules: $(STAMP)
+	$(BIN)/python -m benchmarks.rules check
 
 # Known advisories of everything that is installed.
 audit-deps:

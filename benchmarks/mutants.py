@@ -55,8 +55,8 @@ TARGETS: Final = {
     "protocol/log/policy.py": [*LOG[1:], T + "test_vectors.py"],
     "protocol/log/tiles.py": LOG[1:],
     "protocol/log/equivocation.py": LOG[2:],
-    "protocol/log/store.py": LOG[2:3],
-    "protocol/storage/heads.py": LOG[2:3],
+    "protocol/log/store.py": [T + "test_storage.py"],
+    "protocol/storage/heads.py": [T + "test_storage.py"],
     "protocol/penalties.py": MONEY[:3],
     "protocol/escrow.py": MONEY,
 }

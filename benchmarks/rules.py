@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ from benchmarks.mutants import ROOT, change, replaced, sites
 from tests.rules import TABLE, Rule, cited, numbers, read_rules
 
 TRIES: Final = 5
+WORKERS: Final = 2
 SLOW: Final = ("tests/faults", "tests/fuzz", "tests/machines")
 
 
@@ -144,33 +146,56 @@ def check(bench: Bench, rule: Rule) -> bool:
     return bool(bench.killed(rule.file, text.replace(rule.before, rule.after), [rule.test]))
 
 
-def main() -> None:
-    """Find or check."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("job", choices=("find", "check"))
-    parser.add_argument("--only", nargs="*")
-    chosen = parser.parse_args()
+def check_all(wanted: list[str]) -> list[str]:
+    """Apply the table's mutations, two at a time; return the rules whose test does not notice."""
+    rules = {rule.number: rule for rule in read_rules()}
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(WORKERS) as pool:
+        free = [Bench(Path(scratch) / str(number)) for number in range(WORKERS)]
+
+        def noticed(number: str) -> bool:
+            bench = free.pop()
+            try:
+                return number in rules and check(bench, rules[number])
+            finally:
+                free.append(bench)
+
+        left = []
+        for number, good in zip(wanted, pool.map(noticed, wanted), strict=True):
+            print(number, "noticed" if good else "NOT noticed", flush=True)
+            left += [] if good else [number]
+    return left
+
+
+def find_missing(wanted: list[str], *, again: bool) -> None:
+    """Look for mutations of rules that the table lacks, or of all wanted ones; keep each at once."""
     rules = {rule.number: rule for rule in read_rules()} if TABLE.exists() else {}
-    wanted = chosen.only or list(numbers())
+    order = {item: place for place, item in enumerate(numbers())}
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(Path(scratch))
-        good = 0
         for number in wanted:
-            if chosen.job == "check":
-                good += number in rules and check(bench, rules[number])
-                print(number, "noticed" if number in rules and good else "not noticed", flush=True)
-                continue
-            if number in rules and not chosen.only:
+            if number in rules and not again:
                 continue
             rule = find(bench, number)
             print(number, rule, flush=True)
             if rule is not None:
                 rules[number] = rule
-                order = {item: place for place, item in enumerate(numbers())}
                 TABLE.write_text("\n".join(rules[n].text for n in sorted(rules, key=order.__getitem__)), "utf-8")
-    if chosen.job == "check":
-        print(f"{good} of {len(wanted)} mutations noticed")
+
+
+def main() -> int:
+    """Find or check; the exit status is 1 if a mutation is not noticed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=("find", "check"))
+    parser.add_argument("--only", nargs="*", default=[])
+    chosen = parser.parse_args()
+    wanted = chosen.only or list(numbers())
+    if chosen.job == "find":
+        find_missing(wanted, again=bool(chosen.only))
+        return 0
+    left = check_all(wanted)
+    print(f"{len(wanted) - len(left)} of {len(wanted)} mutations noticed")
+    return int(bool(left))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

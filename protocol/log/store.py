@@ -115,7 +115,7 @@ class LogStore:
         return self._entries
 
     def _recover(self) -> Checkpoint | None:
-        """Check what is stored against the last signed checkpoint; finish what an interruption left."""
+        """Check what is stored against the last signed checkpoint (spec 4.16); finish what an interruption left."""
         last, origin = self._heads.last(self._key.name), self._key.name
         published = self._published()
         if last is None:

@@ -15,9 +15,7 @@ from credible.simulation.setup import Secrets
 from protocol.errors import MalformedError
 from protocol.keys import COSIGNATURE, SigningKey, write_key_file
 from protocol.log.note import Checkpoint, Note, cosignature_times, sign_checkpoint
-from protocol.log.store import LogStore, StoppedError
 from protocol.log.tiles import read_entries
-from protocol.storage.heads import HeadStore, RollbackError
 from protocol.verify import verify_path
 from protocol.witness import build_request, parse_request
 from tests.protocol.test_verify import trust_of
@@ -136,85 +134,12 @@ def test_an_archive_restores_what_was_deleted(tmp_path: Path, honest: Path, run:
     assert verify_path(archive, trust_of(honest)).status == 0
 
 
-def test_a_mirror_refuses_another_history(tmp_path: Path, own: list[str], run: Run) -> None:
+def test_a_mirror_refuses_another_history(  # spec 4.13, 4.17
+    tmp_path: Path, own: list[str], run: Run
+) -> None:
     append(run, tmp_path, own, 0, 1)
     assert run("log", "mirror", str(tmp_path / "log"), str(tmp_path / "archive"))[0] == 0
     shutil.rmtree(tmp_path / "log")
     shutil.rmtree(tmp_path / "other")
     append(run, tmp_path, own, 2, 3, 4)
     assert run("log", "mirror", str(tmp_path / "log"), str(tmp_path / "archive"))[0] == 1
-
-
-# --- the stores --------------------------------------------------------------------------------------------------
-
-
-def test_the_second_store_compares_and_swaps(tmp_path: Path) -> None:
-    path = tmp_path / "heads"
-    one, two = Checkpoint("a", 1, b"\x01" * 32), Checkpoint("a", 2, b"\x02" * 32)
-    other = Checkpoint("b", 7, b"\x03" * 32)
-    with HeadStore(path) as store:
-        store.swap(None, one)
-        store.swap(None, other)
-        with pytest.raises(RollbackError, match="size 1"):
-            store.swap(None, two)
-        store.swap(one, two)
-        for back in (one, Checkpoint("a", 2, b"\x09" * 32)):
-            with pytest.raises(RollbackError, match="rolled back or forked"):
-                store.swap(two, back)
-        with pytest.raises(MalformedError, match="another process"):
-            HeadStore(path)
-    with HeadStore(path) as store:
-        assert (store.last("a"), store.last("b"), store.last("c")) == (two, other, None)
-    data = path.read_bytes()
-    for position in range(0, len(data), 7):
-        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
-        with pytest.raises(MalformedError):
-            HeadStore(path)
-
-
-def test_storage_that_fails_stops_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # hardening 4.4
-    import os
-
-    with HeadStore(tmp_path / "heads") as heads, LogStore(tmp_path / "log", KEY, heads) as log:
-        log.append([b"one"])
-        log.publish()
-        sync = os.fsync
-
-        def broken(_: int) -> None:
-            raise OSError(5, "Input/output error")
-
-        monkeypatch.setattr(os, "fsync", broken)
-        log.append([b"two"])
-        with pytest.raises(StoppedError, match="Input/output"):
-            log.publish()
-        monkeypatch.setattr(os, "fsync", sync)
-        for action in (log.publish, lambda: log.append([b"three"])):
-            with pytest.raises(StoppedError, match="stopped before"):
-                action()
-    with HeadStore(tmp_path / "heads") as heads, LogStore(tmp_path / "log", KEY, heads) as log:
-        assert list(log.entries) == [b"one", b"two"]
-        assert Checkpoint.parse(log.publish().text).size == 2
-        log.fsck()
-
-
-def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
-    with HeadStore(tmp_path / "heads") as heads:
-        with LogStore(tmp_path / "log", KEY, heads) as log:
-            log.append([b"one"])
-            log.publish()
-        left = tmp_path / "log" / "public" / "tile" / "0" / ".000.99.tmp"
-        left.write_bytes(b"half")
-        with LogStore(tmp_path / "log", KEY, heads):
-            assert not left.exists()
-
-
-def test_a_lost_or_older_store_is_refused(tmp_path: Path) -> None:  # hardening 4.7
-    with HeadStore(tmp_path / "heads") as heads, LogStore(tmp_path / "log", KEY, heads) as log:
-        log.append([b"one"])
-        log.publish()
-    with HeadStore(tmp_path / "new") as heads, pytest.raises(RollbackError, match="second store has none"):
-        LogStore(tmp_path / "log", KEY, heads)
-    with HeadStore(tmp_path / "heads") as heads:
-        heads.swap(heads.last(KEY.name), Checkpoint(KEY.name, 9, b"\x01" * 32))
-        with pytest.raises(RollbackError, match="rolled back"):
-            LogStore(tmp_path / "log", KEY, heads)
