@@ -17,11 +17,11 @@ from protocol.verify import (
     MAX_FILE,
     POLICY_FILE,
     PROOFS,
-    Loaded,
+    PublicLog,
 )
 
 
-def write_bundle(public: Path, loaded: Loaded, epoch: int, folder: Path) -> int:
+def write_bundle(public: Path, loaded: PublicLog, epoch: int, folder: Path) -> int:
     """Write the evidence of an epoch to a new folder and return the number of its entries.
 
     Args:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -40,14 +41,15 @@ from protocol.log.tiles import (
     CHECKPOINTS,
     MAX_ENTRY,
     TILE,
+    LogStream,
     ProofFile,
     decode_bundle,
     expected_tiles,
     history_width,
     is_tile_path,
-    read_entries,
     tile_path,
 )
+from protocol.log.tree import EMPTY_ROOT
 from protocol.mailbox import forced
 from protocol.manifest import Manifest
 from protocol.outcomes import unseal_response
@@ -253,10 +255,14 @@ class CosignedNote:
     time: int
     data: bytes
 
+    @property
+    def cosigned(self) -> Cosigned:
+        """The checkpoint as a session takes it."""
+        return Cosigned(self.checkpoint.size, self.checkpoint.root.hex(), self.time)
 
-def _read_checkpoints(notes: Iterable[tuple[str, bytes]], log: VerifierKey, policy: Policy) -> list[CosignedNote]:
-    """Return the checkpoints of named notes; all must have met the quorum."""
-    result = []
+
+def _read_checkpoints(notes: Iterable[tuple[str, bytes]], log: VerifierKey, policy: Policy) -> Iterator[CosignedNote]:
+    """Yield the checkpoints of named notes; all must have met the quorum."""
     witnesses = tuple(policy.witnesses.values())
     for name, data in notes:
         note = Note.decode(data)
@@ -264,8 +270,7 @@ def _read_checkpoints(notes: Iterable[tuple[str, bytes]], log: VerifierKey, poli
         time = policy.quorum_time(cosignature_times(note, witnesses))
         if time is None:
             raise InconclusiveError(f"{name}: checkpoint {checkpoint.size} lacks the witness quorum (spec 4.14)")
-        result.append(CosignedNote(checkpoint, time, data))
-    return result
+        yield CosignedNote(checkpoint, time, data)
 
 
 def _signed_checkpoint(note: Note, log: VerifierKey) -> Checkpoint:
@@ -276,23 +281,37 @@ def _signed_checkpoint(note: Note, log: VerifierKey) -> Checkpoint:
     return checkpoint
 
 
-def _check_memory(trust: Trust | None, size: int, root_at: Callable[[int], str | None]) -> None:
-    """Check that the log extends the verifier's last checkpoint, where the roots at hand can show it (spec 4.13)."""
+def _stale(trust: Trust | None, size: int) -> Head | None:
+    """Return the verifier's last checkpoint, if it has one; raise InconclusiveError if the log is older (spec 4.13)."""
     if trust is None or trust.checkpoint is msgspec.UNSET:
-        return
-    head = trust.checkpoint
-    if size < head.size:
-        raise InconclusiveError(f"stale: the log ends at {size}, the verifier has seen {head.size} (spec 4.13)")
-    root = root_at(head.size)
-    if root is None:
-        raise InconclusiveError(f"nothing at hand shows that the log extends the head of size {head.size} (spec 4.13)")
-    if root != head.root:
-        raise RootMismatchError(bytes.fromhex(root), hash_from_hex(head.root, "trust root"))
+        return None
+    if size < trust.checkpoint.size:
+        raise InconclusiveError(
+            f"stale: the log ends at {size}, the verifier has seen {trust.checkpoint.size} (spec 4.13)"
+        )
+    return trust.checkpoint
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A public log whose bytes, hashes and signatures hold; its rules are not judged yet."""
+    """A log whose rules are not judged yet.
+
+    Attributes:
+        session: Knows the manifest only.
+        entries: With their positions; to be gone through once, and only then is every byte checked.
+        checkpoints: Those that met the quorum.
+        artifact: The mechanism's bytes.
+    """
+
+    session: Session
+    entries: Iterable[tuple[int, bytes]]
+    checkpoints: Collection[Cosigned]
+    artifact: bytes
+
+
+@dataclass(slots=True)
+class PublicLog:
+    """A public log, read whole; bytes, hashes and signatures hold."""
 
     session: Session
     entries: list[tuple[int, bytes]]
@@ -300,7 +319,7 @@ class Loaded:
     artifact: bytes
 
 
-def load_public(folder: Path, trust: Trust | None) -> Loaded:
+def load_public(folder: Path, trust: Trust | None) -> PublicLog:
     """Read a public log and check tiles, roots, checkpoints, cosignatures and what the trust file pins (spec 1.1).
 
     Raises:
@@ -308,6 +327,15 @@ def load_public(folder: Path, trust: Trust | None) -> Loaded:
         VerificationError: If a hash, a signature or a pin does not hold.
         InconclusiveError: If a file or the witness quorum is missing, or the log is older than the verifier's memory.
     """
+    notes: dict[Cosigned, CosignedNote] = {}
+    loaded = _open_public(folder, trust, lambda note: notes.setdefault(note.cosigned, note))
+    return PublicLog(loaded.session, list(loaded.entries), list(notes.values()), loaded.artifact)
+
+
+def _open_public(
+    folder: Path, trust: Trust | None, keep: Callable[[CosignedNote], object] = lambda note: None
+) -> Loaded:
+    """Read all of a public log but its entries, which are read as they are gone through; raises as `load_public`."""
     names = _list_files(folder)
     if CHECKPOINT not in names:
         raise InconclusiveError(f"{CHECKPOINT} is missing: no log here (spec 8.6)")
@@ -318,32 +346,50 @@ def load_public(folder: Path, trust: Trust | None) -> Loaded:
             raise MalformedError(f"{name}: not a file of a public log (spec 4.10)")
     head_note = _read(folder, CHECKPOINT, MAX_NOTE)
     head = Checkpoint.parse(Note.decode(head_note).text)
-    entries, tree = read_entries(folder, head.size)
-    if tree.root() != head.root:
-        raise RootMismatchError(tree.root(), head.root)
-    if not entries:
+    if not head.size:
         raise InconclusiveError("the log is empty")
     expected = {tile_path(level, index, width) for level, _, index, width in expected_tiles(head.size)}
     surplus = [name for name in names if is_tile_path(name) and name not in expected]
     if surplus:
         raise InconclusiveError(f"{surplus[0]} lies beyond the checkpoint of size {head.size}: torn or rolled back")
-    session, policy, artifact = _read_setup(folder, trust, entries[0])
-    notes = {head_note: CHECKPOINT}
-    for name, width in history.items():  # a partial tile that is being replaced repeats what the next one holds
-        bundle = decode_bundle(_read(folder, name, TILE * (MAX_ENTRY + 2)), width, name)
-        notes.update((note, name) for note in bundle if note not in notes)
-    checkpoints = _read_checkpoints(((name, note) for note, name in notes.items()), session.log_key, policy)
-    for checkpoint in (item.checkpoint for item in checkpoints):
-        if checkpoint.size > tree.size:
-            raise InconclusiveError(f"a checkpoint of size {checkpoint.size} is there, the log ends at {tree.size}")
-        if tree.root(checkpoint.size) != checkpoint.root:
-            raise RootMismatchError(tree.root(checkpoint.size), checkpoint.root)
-    _check_memory(trust, tree.size, lambda size: tree.root(size).hex())
-    return Loaded(session, list(enumerate(entries)), checkpoints, artifact)
+    stream = LogStream(folder, head.size)
+    entries = enumerate(stream)
+    _, first = next(entries)
+    session, policy, artifact = _read_setup(folder, trust, first)
+
+    def notes() -> Iterator[tuple[str, bytes]]:
+        yield CHECKPOINT, head_note
+        for name, width in history.items():
+            for note in decode_bundle(_read(folder, name, TILE * (MAX_ENTRY + 2)), width, name):
+                yield name, note
+
+    checkpoints: set[Cosigned] = set()  # a partial tile that is being replaced repeats what the next one holds
+    for note in _read_checkpoints(notes(), session.log_key, policy):
+        if note.checkpoint.size > head.size:
+            raise InconclusiveError(
+                f"a checkpoint of size {note.checkpoint.size} is there, the log ends at {head.size}"
+            )
+        checkpoints.add(note.cosigned)
+        keep(note)
+    roots = {(item.size, item.root) for item in checkpoints}
+    if seen := _stale(trust, head.size):
+        roots.add((seen.size, seen.root))
+    marks = sorted(roots, reverse=True)
+
+    def checked() -> Iterator[tuple[int, bytes]]:
+        for index, entry in chain([(0, first)], entries):
+            while marks and marks[-1][0] <= index + 1:
+                size, root = marks.pop()
+                shown = stream.root() if size else EMPTY_ROOT
+                if shown.hex() != root:
+                    raise RootMismatchError(shown, bytes.fromhex(root))
+            yield index, entry
+
+    return Loaded(session, checked(), checkpoints, artifact)
 
 
 def _verify_public(folder: Path, aids: Aids, verdict: Verdict) -> None:
-    _judge(load_public(folder, aids.trust), aids, verdict)
+    _judge(_open_public(folder, aids.trust), aids, verdict)
 
 
 def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = None) -> None:
@@ -353,17 +399,19 @@ def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = Non
 
 def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None) -> None:
     trust, at = aids.trust, aids.at
-    session, entries, checkpoints = loaded.session, loaded.entries, loaded.checkpoints
-    verdict.checked.update({"log entries": len(entries), "checkpoints": len(checkpoints)})
+    session = loaded.session
+    verdict.checked["checkpoints"] = len(loaded.checkpoints)
     manifest = session.manifest
     verdict.labels = [*manifest.labels, *_labels(session)]
     verdict.trusted = trust is not None
     verdict.session = session
-    _add_cosigned(session, checkpoints)
+    session.add_cosigned(loaded.checkpoints)
     for beacon_round, signature in aids.beacons.items():
         session.supply_beacon(beacon_round, signature)
-    for index, entry in entries[1:]:
-        session.apply(index, entry)
+    for index, entry in loaded.entries:
+        verdict.checked["log entries"] += 1
+        if index:
+            session.apply(index, entry)
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
     judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
     responses, unread = _open_sealed(session, judged, aids.seal_key)
@@ -379,7 +427,7 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
         shown = judge(session, runner, epoch=epoch, responses=responses, unread=unread)
         verdict.findings, waiting = shown.findings, shown.waiting
         verdict.checked.update(shown.counts)
-    last = max((item.time for item in checkpoints), default=0)
+    last = max((item.time for item in loaded.checkpoints), default=0)
     if verdict.findings:
         verdict.verdict = "deviation"
         if trust is None:
@@ -421,10 +469,6 @@ def _open_sealed(
             # no finding: who lied shows only once the round is opened in clear, which a verdict of deviation calls for
             session.unproven.append(f"round {index}: what is sealed to the reader does not open: {error}")
     return responses, unread
-
-
-def _add_cosigned(session: Session, checkpoints: list[CosignedNote]) -> None:
-    session.add_cosigned({Cosigned(c.checkpoint.size, c.checkpoint.root.hex(), c.time) for c in checkpoints})
 
 
 def _labels(session: Session) -> list[str]:
@@ -475,7 +519,7 @@ def _verify_bundle(folder: Source, aids: Aids, verdict: Verdict) -> None:
     session, policy, artifact = _read_setup(folder, trust, entries[0][1])
     cosigned = [f"{CHECKPOINTS}/{size}" for size in sorted(numbers[CHECKPOINTS])]
     notes = [(name, _read(folder, name, MAX_NOTE)) for name in cosigned]
-    checkpoints = _read_checkpoints(notes, session.log_key, policy)
+    checkpoints = list(_read_checkpoints(notes, session.log_key, policy))
     for name, note in zip(cosigned, checkpoints, strict=True):
         if name != f"{CHECKPOINTS}/{note.checkpoint.size}":
             raise BindingError(f"{name} holds a checkpoint of size {note.checkpoint.size}")
@@ -491,13 +535,20 @@ def _verify_bundle(folder: Source, aids: Aids, verdict: Verdict) -> None:
             raise BindingError(f"the proof of entry {index} is for entry {proof.index} (spec 8.5)")
         proof.verify(entry, head.size, head.root)
     roots = {item.checkpoint.size: item.checkpoint.root.hex() for item in checkpoints}
-    _check_memory(trust, max(roots), roots.get)
+    if seen := _stale(trust, max(roots)):
+        root = roots.get(seen.size)
+        if root is None:
+            raise InconclusiveError(
+                f"nothing at hand shows that the log extends the head of size {seen.size} (spec 4.13)"
+            )
+        if root != seen.root:
+            raise RootMismatchError(bytes.fromhex(root), bytes.fromhex(seen.root))
     epoch = _bundle_epoch(session, entries)
     session.first_epoch = epoch
     last = entries[-1][
         0
     ]  # later checkpoints prove the entries; what they show of later times is not this bundle's matter
-    within = [item for item in checkpoints if item.checkpoint.size <= last + 1]
+    within = {item.cosigned for item in checkpoints if item.checkpoint.size <= last + 1}
     _judge(Loaded(session, entries, within, artifact), aids, verdict, epoch)
 
 
@@ -579,7 +630,7 @@ def verify_receipts(files: Sequence[bytes], trust: Trust, folder: Path | None) -
         session = loaded.session
         verdict.trusted = True
         verdict.checked["receipts"] = len(receipts)
-        _add_cosigned(session, loaded.checkpoints)
+        session.add_cosigned({item.cosigned for item in loaded.checkpoints})
         for index, entry in loaded.entries[1:]:
             session.apply(index, entry)
         rule, signed = "3.6", _by_auctioneer(session, receipts)
@@ -617,7 +668,7 @@ def _by_auctioneer(session: Session, receipts: Sequence[tuple[m.Statement, m.Rec
     return None
 
 
-def _judge_promise(session: Session, loaded: Loaded, receipt: m.Receipt) -> str:
+def _judge_promise(session: Session, loaded: PublicLog, receipt: m.Receipt) -> str:
     """Return "holds" or "deviation": whether the log has the statement in time, as far as the checkpoints show."""
     times = [(item.checkpoint.size, item.time) for item in loaded.checkpoints]
     for index, entry in loaded.entries:

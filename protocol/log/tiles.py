@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from protocol.encoding import HASH_SIZE
 from protocol.errors import InconclusiveError, LimitError, MalformedError, RootMismatchError
 from protocol.keys import decode_base64
 from protocol.log.note import MAX_NOTE, Note
-from protocol.log.tree import MAX_PROOF, Tree, leaf_hash, verify_inclusion
+from protocol.log.tree import EMPTY_ROOT, MAX_PROOF, Tree, leaf_hash, node_hash, verify_inclusion
 from protocol.storage.files import read_file, write_file
 
 TILE: Final = 256  # hashes or entries of a full tile
@@ -170,26 +170,63 @@ def _narrower(name: str, width: int) -> bool:
 
 
 def read_entries(root: Path, size: int) -> tuple[list[bytes], Tree]:
-    """Read all entries of a log of `size` entries and check every tile against the tree over them.
+    """Return all entries of a log of `size` entries, checked as by `LogStream`, and the tree over them."""
+    entries = list(LogStream(root, size))
+    return entries, Tree(leaf_hash(entry) for entry in entries)
 
-    Raises:
-        InconclusiveError: If a tile is missing; the text names it (spec 8.6).
-        MalformedError: If a tile is torn or has another number of entries.
-        RootMismatchError: If a hash tile differs from the tree that the entries make.
+
+class LogStream:
+    """Reads a log from its first entry to its last and keeps no more than one tile of each level.
+
+    Args:
+        root: Public folder.
+        size: Entries of the log.
     """
-    entries: list[bytes] = []
-    for index in range((size + TILE - 1) // TILE):
-        width = min(TILE, size - index * TILE)
-        name = tile_path("entries", index, width)
-        entries += decode_bundle(_read_tile(root, name, TILE * (MAX_ENTRY + 2)), width, name)
-    tree = Tree(leaf_hash(entry) for entry in entries)
-    for level, height, index, width in expected_tiles(size):
-        if level != "entries":
-            data = _read_tile(root, tile_path(level, index, width), TILE * HASH_SIZE)
-            wanted = tree.level(height)[index * TILE : index * TILE + width]
-            if data != b"".join(wanted):
-                raise RootMismatchError(data[:HASH_SIZE], wanted[0])
-    return entries, tree
+
+    def __init__(self, root: Path, size: int) -> None:
+        self._folder, self._size = root, size
+        self._levels: list[tuple[Tree, int]] = []  # what is begun of each level's last tile, and that tile's number
+
+    def root(self) -> bytes:
+        """Return the Merkle root over the entries that were read."""
+        node = b""
+        for begun, _ in self._levels:  # the peaks of the whole tree from the right: lower levels lie to the right
+            for peak in reversed(begun.peaks()):
+                node = node_hash(peak, node) if node else peak
+        return node or EMPTY_ROOT
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each entry, checking every tile against the tree over them; to be done once.
+
+        Raises:
+            InconclusiveError: If a tile is missing; the text names it (spec 8.6).
+            MalformedError: If a tile is torn or has another number of entries.
+            RootMismatchError: If a hash tile differs from the tree that the entries make.
+        """
+        for index in range((self._size + TILE - 1) // TILE):
+            width = min(TILE, self._size - index * TILE)
+            name = tile_path("entries", index, width)
+            for entry in decode_bundle(_read_tile(self._folder, name, TILE * (MAX_ENTRY + 2)), width, name):
+                self._add(leaf_hash(entry), 0)
+                yield entry
+        for level, (begun, index) in enumerate(self._levels):
+            if begun.size:
+                self._check(level, begun, index)
+
+    def _add(self, node: bytes, level: int) -> None:
+        if level == len(self._levels):
+            self._levels.append((Tree(), 0))
+        begun, index = self._levels[level]
+        begun.append(node)
+        if begun.size == TILE:
+            self._check(level, begun, index)
+            self._levels[level] = (Tree(), index + 1)
+            self._add(begun.root(), level + 1)
+
+    def _check(self, level: int, begun: Tree, index: int) -> None:
+        data = _read_tile(self._folder, tile_path(str(level), index, begun.size), TILE * HASH_SIZE)
+        if data != b"".join(begun.level(0)):
+            raise RootMismatchError(data[:HASH_SIZE], begun.level(0)[0])
 
 
 def _read_tile(root: Path, name: str, limit: int) -> bytes:

@@ -68,6 +68,14 @@ class Tree:
                 above.append(sha256(b"\x01" + nodes[index] + nodes[index + 1]).digest())
             nodes = above
 
+    def peaks(self) -> list[bytes]:
+        """Return the roots of the complete subtrees that make up the tree, from the left."""
+        return [
+            nodes[(self.size >> height) - 1]
+            for height, nodes in reversed(list(enumerate(self._levels)))
+            if self.size >> height & 1
+        ]
+
     def level(self, height: int) -> Sequence[bytes]:
         """Return the complete nodes at a height above the leaves."""
         return self._levels[height] if height < len(self._levels) else ()

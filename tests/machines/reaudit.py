@@ -11,7 +11,6 @@ from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[impor
 
 from protocol.artifact.engine import Engine
 from protocol.evidence import judge
-from protocol.state import Cosigned
 from protocol.verify import Trust, load_public
 
 
@@ -19,7 +18,7 @@ def main(folder: Path, trust: Path) -> None:
     """Read, apply, re-execute; print one JSON object."""
     loaded = load_public(folder / "public", Trust.read(trust))
     session = loaded.session
-    session.add_cosigned({Cosigned(n.checkpoint.size, n.checkpoint.root.hex(), n.time) for n in loaded.checkpoints})
+    session.add_cosigned({note.cosigned for note in loaded.checkpoints})
     for index, entry in loaded.entries[1:]:
         session.apply(index, entry)
     shown = judge(session, Engine(loaded.artifact))
