@@ -30,6 +30,7 @@ _BY_RE_EXECUTION = {
     "3.16",
 }  # rules that the disclosed round alone decides
 CANARY = "canary"  # party of a finding that the arbiter planted: it convicts nobody, and no auditor may miss it
+BATCH = 1000  # rounds that are judged at a time while a log is read
 LOTTERY = "lottery"  # class of a recorded winner among tied bids, explained but not re-drawn
 
 
@@ -375,16 +376,20 @@ def bundle_hash(session: Session, epoch: int) -> str:
     return hash_of("bundle", {"epoch": epoch, "root": root, "session": session.id, "size": size}).hex()
 
 
-def check_verdicts(session: Session, rechecked: list[Finding], *, readable: bool = True) -> list[Finding]:
+def check_verdicts(
+    session: Session, rechecked: list[Finding], *, readable: bool = True, epochs: Sequence[int] | None = None
+) -> list[Finding]:
     """Compare the auditors' logged verdicts with the recomputed ones (spec 7.9).
 
     Args:
         session: The log's state.
         rechecked: Findings of `recheck` over everything that is disclosed.
         readable: Whether the reader could open what is sealed to auditors.
+        epochs: Only verdicts on these; on all if left out.
     """
     findings = []
-    for epoch, state in sorted(session.epochs.items()):
+    for epoch in sorted(session.epochs) if epochs is None else epochs:
+        state = session.epoch(epoch)
         for party, (index, verdict) in sorted(state.verdicts.items(), key=lambda item: item[1][0]):
             right = DEVIATION if epoch_findings(session, epoch, rechecked, index, verdict) else HOLDS
             unseen = {item.rule for item in verdict.findings} - _BY_RE_EXECUTION
@@ -496,42 +501,89 @@ class Judgement:
     counts: dict[str, int]
 
 
-def judge(
-    session: Session,
-    runner: Runner,
-    *,
-    epoch: int | None = None,
-    responses: Mapping[int, m.Response] | None = None,
-    unread: Sequence[int] = (),
-) -> Judgement:
-    """Judge a session whose entries are applied, or one epoch of it.
+class Judge:
+    """Judges a session, all at once or epoch by epoch while its log is read; every reader comes to the same (spec 8.2).
 
     Args:
         session: The log's state.
         runner: Executes the artifact that `mech` names.
-        epoch: Judge this epoch alone, as a bundle does.
-        responses: Responses that were sealed to the reader (spec 7.7).
-        unread: Rounds that are disclosed to others only.
     """
-    manifest = session.manifest
-    judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
-    overdue, waiting = session.overdue(only=epoch)
-    above: dict[int, dict[str, int]] = {}
-    shown = {index for index, state in session.rounds.items() if state.response is not None and index in judged}
-    rechecked, counts = recheck(
-        session, sorted({*shown, *(responses or {})}), runner, responses=responses, overcharged=above
-    )
-    findings = {
-        *session.findings,
-        *overdue,
-        *(finding for finding in rechecked if finding.party != CANARY),
-        *check_assessments(session, rechecked, above),
-        *check_complaints(session, judged),
-        *check_sealed(session, judged),
-        *check_verdicts(session, rechecked, readable=not unread),
-        *check_decisions(session, rechecked),
-    }
-    if unread:
-        session.unproven.append(f"{len(unread)} drawn rounds are sealed to the auditors; their verdicts vouch for them")
-    ordered = sorted(findings, key=lambda finding: (finding.round, finding.rule, finding.text))
-    return Judgement(ordered, [*session.unproven, *waiting], counts)
+
+    def __init__(self, session: Session, runner: Runner) -> None:
+        self._session, self._runner = session, runner
+        self._findings: set[Finding] = set()
+        self._counts: Counter[str] = Counter()
+        self._ready: list[int] = []
+
+    def ready(self, index: int, least: int = BATCH) -> bool:
+        """Whether at least so many rounds can be judged and forgotten, since nothing from a log index on changes them.
+
+        Args:
+            index: Of the next entry.
+            least: Rounds that are worth a start of the runner.
+        """
+        session, first = self._session, self._session.forgotten
+        while first + len(self._ready) < session.manifest.epochs and session.final(first + len(self._ready), index):
+            self._ready.append(first + len(self._ready))
+        return len(self._ready) * session.manifest.epoch_rounds >= least
+
+    def advance(self) -> None:
+        """Judge the epochs that are ready, and let the session forget them."""
+        session, epochs = self._session, self._ready
+        rounds = [index for epoch in epochs for index in session.manifest.rounds_of(epoch)]
+        shown = [index for index in rounds if session.round(index).response is not None]
+        rechecked, counts = recheck(session, shown, self._runner)
+        self._findings.update(rechecked, check_complaints(session, rounds))
+        self._findings.update(check_verdicts(session, rechecked, epochs=epochs))
+        for epoch in epochs:
+            self._findings.update(session.left_out(epoch)[0])
+            session.forget(epoch)
+        self._counts.update(counts)
+        self._ready = []
+
+    def conclude(
+        self,
+        *,
+        epoch: int | None = None,
+        responses: Mapping[int, m.Response] | None = None,
+        unread: Sequence[int] = (),
+    ) -> Judgement:
+        """Judge what is left of a session whose entries are applied, or one epoch of it; return the whole.
+
+        Args:
+            epoch: Judge this epoch alone, as a bundle does.
+            responses: Responses that were sealed to the reader (spec 7.7).
+            unread: Rounds that are disclosed to others only.
+        """
+        session, manifest = self._session, self._session.manifest
+        first = manifest.rounds_of(session.forgotten).start
+        judged = range(first, manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
+        overdue, waiting = session.overdue(only=epoch)
+        above: dict[int, dict[str, int]] = {}
+        shown = {index for index, state in session.rounds.items() if state.response is not None and index in judged}
+        rechecked, counts = recheck(
+            session, sorted({*shown, *(responses or {})}), self._runner, responses=responses, overcharged=above
+        )
+        findings = {
+            *self._findings,
+            *session.findings,
+            *overdue,
+            *(finding for finding in rechecked if finding.party != CANARY),
+            *check_assessments(session, rechecked, above),
+            *check_complaints(session, judged),
+            *check_sealed(session, judged),
+            *check_verdicts(session, rechecked, readable=not unread),
+            *check_decisions(session, rechecked),
+        }
+        if unread:
+            session.unproven.append(
+                f"{len(unread)} drawn rounds are sealed to the auditors; their verdicts vouch for them"
+            )
+        ordered = sorted(findings, key=lambda finding: (finding.round, finding.rule, finding.text))
+        self._counts.update(counts)
+        return Judgement(ordered, [*session.unproven, *waiting], dict(self._counts))
+
+
+def judge(session: Session, runner: Runner) -> Judgement:
+    """Judge a session in clear whose entries are applied."""
+    return Judge(session, runner).conclude()

@@ -322,6 +322,8 @@ class Session(SessionState):
         bid = self.committed(body.round).get(body.bidder)
         if state.close is None or bid is None or body.com != bid.com or body.bidder in state.openings:
             return False  # an opening of nothing
+        if self._proven_late(self._index, self.deadline(body.round, "opening")):
+            return False  # late never counts (spec 3.10)
         if not self._opening_holds(bidder, body):
             return False
         state.openings[body.bidder] = (self._index, body)

@@ -149,6 +149,8 @@ class SessionState:
         self._draws: dict[bytes, list[int]] = {}
         self._revoked: dict[str, int] = {}  # key id: the log index from which it no longer signs
         self.unproven: list[str] = []  # what no checkpoint at hand shows; it makes a verdict inconclusive
+        self.forgotten = 0  # epochs whose rounds are judged and no longer kept
+        self._gone: dict[bool, RoundState] = {}  # what stands for their rounds, by whether they were disclosed
         self.first_epoch = 0  # a bundle judges one epoch and holds little of those before it
         self._seal_keys = {0: bytes.fromhex(self.manifest.seal_key)}
         self._cosigned: list[Cosigned] = []  # by time, sizes rising with it
@@ -377,10 +379,26 @@ class SessionState:
         The second list makes a verdict inconclusive, never a conviction: the log may be cut, or the session may go on.
 
         Args:
-            only: Look at one epoch, up to its verdict, as a bundle holds it; else at the whole session.
+            only: Look at one epoch, up to its verdict, as a bundle holds it; else at all that are not forgotten.
         """
         if not self.registration_closed:
             return [], ["registration is not closed"]
+        findings: list[Finding] = []
+        last = self.manifest.epochs - 1 if self.halted_epoch is None else self.halted_epoch
+        for epoch in range(self.forgotten, last + 1) if only is None else [only]:
+            found, waiting = self.left_out(epoch, settled=only is None)
+            findings += found
+            if waiting:
+                return findings, waiting
+        return findings, []
+
+    def left_out(self, epoch: int, *, settled: bool = True) -> tuple[list[Finding], list[str]]:
+        """Return the same for one epoch.
+
+        Args:
+            epoch: Epoch, from 0.
+            settled: Whether its settlement is wanted too, not only its verdict.
+        """
         findings: list[Finding] = []
         waiting: list[str] = []
 
@@ -390,43 +408,80 @@ class SessionState:
             else:
                 waiting.append(f"{what} is not there yet")
 
-        last_epoch = self.manifest.epochs - 1 if self.halted_epoch is None else self.halted_epoch
-        for epoch in range(last_epoch + 1) if only is None else [only]:
-            for index in self.manifest.rounds_of(epoch):
-                state = self.rounds.get(index, RoundState())
-                deadline = self.deadline(index, "outcome")
-                if state.close is None:
-                    missing("6.5", index, f"close of round {index}", deadline)
-                elif state.outcome is None and self.beacon_for(self.manifest.beacon_of_round(index)) is None:
-                    waiting.append(f"beacon round {self.manifest.beacon_of_round(index)} is not at hand (spec 5.4)")
-                elif state.outcome is None:
-                    missing("6.5", index, f"outcome of round {index}", deadline)
-                elif self._proven_late(state.outcome_index, deadline):
-                    findings.append(Finding("6.5", index, "auctioneer", f"outcome of round {index} came too late"))
-                if waiting:
-                    return findings, waiting
-            drawn = self.drawn(epoch)
-            if self.epoch(epoch).root is None:
-                missing("6.6", -1, f"root of epoch {epoch}", self.epoch_deadline(epoch, "contribution"))
-            elif self.auctioneer.party in self.contributions(epoch) and drawn is None:
-                waiting.append(f"beacon round {self.manifest.beacon_of_epoch(epoch)} is not at hand (spec 5.4)")
-            elif drawn is None:
-                missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
-                        self.epoch_deadline(epoch, "contribution"))  # fmt: skip
-            for index in self.audited(epoch) or ():
-                if not self.disclosed(index):
-                    missing("7.4", index, f"response for drawn round {index}", self.response_deadline(index))
-            if not self.epoch(epoch).verdicts:
-                waiting.append(f"verdict on epoch {epoch} is not there yet")
-            elif self.condemned(epoch) and self.epoch(epoch).settlement is None:
-                for index in self.manifest.rounds_of(epoch):
-                    if self.rounds[index].response is None and only is None:
-                        missing("7.8", index, f"disclosure of round {index}", self.epoch_deadline(epoch, "whole"))
-            elif self.epoch(epoch).settlement is None and only is None:
-                waiting.append(f"settlement of epoch {epoch} is not there yet")
+        for index in self.manifest.rounds_of(epoch):
+            state = self.rounds.get(index, RoundState())
+            deadline = self.deadline(index, "outcome")
+            if state.close is None:
+                missing("6.5", index, f"close of round {index}", deadline)
+            elif state.outcome is None and self.beacon_for(self.manifest.beacon_of_round(index)) is None:
+                waiting.append(f"beacon round {self.manifest.beacon_of_round(index)} is not at hand (spec 5.4)")
+            elif state.outcome is None:
+                missing("6.5", index, f"outcome of round {index}", deadline)
+            elif self._proven_late(state.outcome_index, deadline):
+                findings.append(Finding("6.5", index, "auctioneer", f"outcome of round {index} came too late"))
             if waiting:
                 return findings, waiting
+        drawn = self.drawn(epoch)
+        if self.epoch(epoch).root is None:
+            missing("6.6", -1, f"root of epoch {epoch}", self.epoch_deadline(epoch, "contribution"))
+        elif self.auctioneer.party in self.contributions(epoch) and drawn is None:
+            waiting.append(f"beacon round {self.manifest.beacon_of_epoch(epoch)} is not at hand (spec 5.4)")
+        elif drawn is None:
+            missing("5.6", -1, f"contribution of the auctioneer to epoch {epoch}",
+                    self.epoch_deadline(epoch, "contribution"))  # fmt: skip
+        for index in self.audited(epoch) or ():
+            if not self.disclosed(index):
+                missing("7.4", index, f"response for drawn round {index}", self.response_deadline(index))
+        if not self.epoch(epoch).verdicts:
+            waiting.append(f"verdict on epoch {epoch} is not there yet")
+        elif self.condemned(epoch) and self.epoch(epoch).settlement is None:
+            for index in self.manifest.rounds_of(epoch):
+                if self.rounds[index].response is None and settled:
+                    missing("7.8", index, f"disclosure of round {index}", self.epoch_deadline(epoch, "whole"))
+        elif self.epoch(epoch).settlement is None and settled:
+            waiting.append(f"settlement of epoch {epoch} is not there yet")
         return findings, waiting
+
+    def final(self, epoch: int, index: int) -> bool:
+        """Whether no entry at or after a log index can change what there is to judge of an epoch.
+
+        That is so once it is settled without a deviation and its last deadlines are proven passed. It is not asked of
+        sessions with sealed disclosure or canaries, whose rounds may come up again.
+        """
+        state = self.epochs.get(epoch)
+        if state is None or state.settlement is None or self.condemned(epoch) or self.halted_epoch is not None:
+            return False
+        if self.manifest.disclosure != "public" or self.manifest.canaries or self.seed(epoch) is None:
+            return False
+        rounds = self.manifest.rounds_of(epoch)
+        if any(self.beacon_for(self.manifest.beacon_of_round(i)) is None for i in rounds):
+            return False
+        last = max(self.epoch_deadline(epoch, "whole"), self.deadline(rounds[-1], "complaint"))
+        return self._proven_late(index, last) and not self.left_out(epoch)[1]
+
+    def forget(self, epoch: int) -> None:
+        """Let go of what the rounds of a `final` epoch hold, after it was judged; epochs go in order.
+
+        What stays is that its rounds were closed, decided and disclosed or not: no more is asked about them.
+
+        Raises:
+            ValueError: If an earlier epoch is not forgotten yet.
+        """
+        if epoch != self.forgotten:
+            raise ValueError(f"epoch {epoch} cannot be forgotten before epoch {self.forgotten}")
+        for index in self.manifest.rounds_of(epoch):
+            state = self.rounds[index]
+            shown = state.response is not None
+            if shown not in self._gone:
+                self._gone[shown] = RoundState(
+                    close=state.close, outcome=state.outcome, outcome_index=state.outcome_index, response=state.response
+                )
+            self.rounds[index] = self._gone[shown]
+        old = self.epoch(epoch)
+        self.epochs[epoch] = EpochState(
+            root=old.root, closed=old.closed, settlement=old.settlement, escalated=old.escalated
+        )
+        self.forgotten += 1
 
 
 def encode_mask(mask: list[int]) -> str:

@@ -32,7 +32,7 @@ from protocol.errors import (
     VerificationError,
 )
 from protocol.escrow import check_manifest_stakes
-from protocol.evidence import check_artifact, judge
+from protocol.evidence import BATCH, Judge, check_artifact
 from protocol.keys import VerifierKey
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
 from protocol.log.policy import MAX_POLICY, Policy
@@ -60,6 +60,7 @@ from protocol.storage.files import read_file
 
 MAX_FILE: Final = 16 * 1024 * 1024  # spec 12, of a bundle
 MAX_FILES: Final = 100_000
+SWEEP: Final = 256  # entries between two looks for epochs that can be judged and forgotten
 MANIFEST_FILE: Final = "manifest.json"
 POLICY_FILE: Final = "policy.txt"
 ARTIFACT_FILE: Final = "artifact.onnx"
@@ -408,10 +409,16 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
     session.add_cosigned(loaded.checkpoints)
     for beacon_round, signature in aids.beacons.items():
         session.supply_beacon(beacon_round, signature)
+    judge = Judge(session, runner)
+    broken: list[Finding] | None = None  # an artifact that does not fit the manifest decides nothing
     for index, entry in loaded.entries:
         verdict.checked["log entries"] += 1
         if index:
             session.apply(index, entry)
+        if epoch is None and not broken and index % SWEEP == 0 and judge.ready(index + 1, BATCH):
+            broken = _check_runner(runner, session) if broken is None else broken
+            if not broken:
+                judge.advance()
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
     judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
     responses, unread = _open_sealed(session, judged, aids.seal_key)
@@ -419,12 +426,11 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
         check_manifest_stakes(manifest)
     except VerificationError as error:
         session.findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
-    runner.ready()
-    broken = check_artifact(session, runner.header)
+    broken = _check_runner(runner, session) if broken is None else broken
     if broken:
         verdict.findings, waiting = [*session.findings, *broken], []
     else:
-        shown = judge(session, runner, epoch=epoch, responses=responses, unread=unread)
+        shown = judge.conclude(epoch=epoch, responses=responses, unread=unread)
         verdict.findings, waiting = shown.findings, shown.waiting
         verdict.checked.update(shown.counts)
     last = max((item.time for item in loaded.checkpoints), default=0)
@@ -443,6 +449,11 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
         verdict.notes = [NOT_TRUSTED]
     else:
         verdict.verdict = "holds"
+
+
+def _check_runner(runner: Sandbox, session: Session) -> list[Finding]:
+    runner.ready()
+    return check_artifact(session, runner.header)
 
 
 def _open_sealed(

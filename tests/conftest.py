@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 from credible.simulation.agents import AgentScenario, Truthful, auctioneer_agent, uniform_values
 from credible.simulation.market import Market
 from credible.simulation.setup import Rules, Secrets
+from credible.simulation.table import Table
 from protocol.artifact import build
 from protocol.artifact.static import CheckedArtifact
+from protocol.evidence import Judge, Judgement
+from protocol.session import Session
 from tests import typecheck
 
+# a slow machine is no failure
+settings.register_profile("credible", deadline=None)
+settings.load_profile("credible")
 install_import_hook("mechanisms", f"{typecheck.__name__}.checked")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +69,33 @@ def play(
     with Market(folder, artifact.data, rules, scenario, secrets, config=b"{}") as market:
         market.run()
     return market
+
+
+@pytest.fixture(autouse=True)
+def judged_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a test judges a table: all at once, and epoch by epoch while the log is read (spec 8.2)."""
+    at_once = Table.judge
+
+    def judge(table: Table) -> Judgement:
+        shown = at_once(table)
+        if table.manifest.disclosure == "public":
+            assert judge_while_reading(table) == shown
+        return shown
+
+    monkeypatch.setattr(Table, "judge", judge)
+
+
+def judge_while_reading(table: Table) -> Judgement:
+    """Return what a newcomer finds that judges and forgets every epoch as soon as it can."""
+    entries = table.auctioneer.log.entries
+    session = Session(entries[0])
+    session.add_cosigned(table._cosigned())
+    judge = Judge(session, table.runner)
+    for index, entry in enumerate(entries[1:], 1):
+        session.apply(index, entry)
+        if judge.ready(index + 1, 1):
+            judge.advance()
+    return judge.conclude()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from protocol.auditor import Arbiter, Auditor
 from protocol.bidder import Bidder
 from protocol.encoding import canonical
 from protocol.escrow import ESCROW, AccountBook
-from protocol.evidence import Judgement, judge
+from protocol.evidence import Judge, Judgement
 from protocol.log.note import Checkpoint, Note, NoteSignature, cosignature_times
 from protocol.log.tiles import TileDirectory
 from protocol.log.tree import Tree, leaf_hash
@@ -291,7 +291,7 @@ class Table:
         key, party = self.secrets.auditor_seal(0), self.auditors[0].party
         for index in sealed:  # as the first auditor reads them
             responses[index] = unseal_response(session, session.round(index).sealed[party], key)
-        return judge(session, self.runner, responses=responses)
+        return Judge(session, self.runner).conclude(responses=responses)
 
     def publish(self, folder: Path, artifact: bytes) -> Trust:
         """Write the public folder of the session as it stands; return what an outsider may pin (spec 4.16, 8.3)."""

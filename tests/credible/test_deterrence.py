@@ -19,7 +19,7 @@ from protocol import penalties as p
 from protocol.artifact import build
 from protocol.verify import load_public
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40)
 F = Fraction
 TINY = F(1, 10**6)
 

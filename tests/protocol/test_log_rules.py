@@ -18,7 +18,9 @@ from credible.simulation.scenario import RoundPlan
 from protocol import messages as m
 from protocol.artifact import build
 from protocol.artifact.static import CheckedArtifact
+from protocol.auditor import Auditor
 from protocol.encoding import Message
+from protocol.evidence import Judge
 from protocol.keys import COSIGNATURE, SigningKey
 from protocol.randomness.tickets import by_ticket
 from protocol.session import Session
@@ -430,3 +432,51 @@ def test_the_unbent_logs_break_no_rule(logs: dict[str, Log]) -> None:
         session = log.prefix(len(log.entries))
         assert session.unproven == [], name
         assert session.complete
+
+
+def test_entries_that_come_after_their_epoch_is_forgotten_count_as_before(logs: dict[str, Log]) -> None:
+    log = logs["plain"]
+    late = [*log.entries[1:], *(bend(log, case)[1] for case in CASES if case.log == "plain")]
+    kept, short = log.prefix(len(log.entries)), log.prefix(len(log.entries))
+    assert not short.final(0, log.place(m.Settlement))  # its last deadlines have not passed
+    assert short.final(0, len(log.entries))
+    assert not short.final(1, len(log.entries))  # the log shows no later time
+    with pytest.raises(ValueError, match="before epoch 0"):
+        short.forget(1)
+    short.forget(0)
+    assert short.overdue() == kept.overdue() == ([], [])
+    for index, entry in enumerate(late, len(log.entries)):
+        assert short.apply(index, entry) == kept.apply(index, entry)
+        assert short.findings == kept.findings, m.Statement.decode(entry).name
+        assert short.counts == kept.counts
+        assert short.unproven == kept.unproven
+    assert len(kept.findings) > 50
+
+
+def test_what_dishonest_auditors_passed_is_found_while_the_log_is_read(artifact: CheckedArtifact) -> None:
+    table = Table(artifact, rounds=3, epoch=1, lag=1, preset="prompt", q=Fraction(1), bidders=2, auditors=2,
+                  auctioneer=Overcharging)  # fmt: skip
+
+    def blind(auditor: Auditor, epoch: int) -> bytes:
+        body = m.Statement.decode(auditor.verdict(epoch)[0]).body
+        nothing = msgspec.structs.replace(body, result="holds", findings=[], findings_count=0)
+        return m.sign_statement(nothing, table.secrets.auditor(table.auditors.index(auditor)))
+
+    for epoch in range(3):
+        table.play_round(epoch, RoundPlan({seat: [5 + seat] * 2 for seat in range(2)}))
+        table.contribute(epoch)
+        table.audit(epoch, blind)
+        table.conclude(epoch)
+    entries = table.auctioneer.log.entries
+    session = Session(entries[0])
+    session.add_cosigned(table.session._cosigned)
+    judge = Judge(session, table.engine)
+    for index, entry in enumerate(entries[1:], 1):
+        session.apply(index, entry)
+        if judge.ready(index + 1, 1):
+            judge.advance()
+    assert session.forgotten == 2
+    shown = judge.conclude()
+    assert {finding.round for finding in shown.findings if finding.rule == "7.5"} == {0, 1, 2}
+    assert len([finding for finding in shown.findings if finding.party == "auditor"]) == 6
+    assert shown == table.judge()

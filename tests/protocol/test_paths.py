@@ -566,7 +566,7 @@ def allocations(draw: st.DrawFn) -> tuple[list[list[int]], int]:
     return rows, bits
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(allocations())
 def test_the_joint_draw_meets_every_share_and_gives_nobody_two_items(case: tuple[list[list[int]], int]) -> None:
     rows, bits = case

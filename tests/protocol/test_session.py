@@ -23,7 +23,7 @@ from protocol.state import encode_mask
 from tests.harness import Table, rules_of
 
 BIDS = {0: [500, 0], 1: [300, 700], 2: [50, 40]}
-relaxed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @relaxed

@@ -48,6 +48,24 @@ def test_a_cheating_session_is_a_deviation(cheating: Path) -> None:
     assert verdict.findings[0].round >= 0
 
 
+@pytest.mark.parametrize("batch", [1, 5])
+def test_epochs_that_are_judged_while_the_log_is_read_change_no_verdict(
+    honest: Path, cheating: Path, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (honest, cheating):
+        whole = verify_path(folder, trust_of(folder))
+        monkeypatch.setattr("protocol.verify.SWEEP", 1)
+        monkeypatch.setattr("protocol.verify.BATCH", batch)
+        part = verify_path(folder, trust_of(folder))
+        monkeypatch.undo()
+        assert (part.verdict, part.findings, part.notes) == (whole.verdict, whole.findings, whole.notes)
+        assert part.checked == whole.checked
+        assert whole.session is not None
+        assert part.session is not None
+        assert whole.session.forgotten == 0
+        assert (part.session.forgotten > 0) == (folder == honest)  # an epoch with a verdict of deviation stays
+
+
 def test_only_the_public_files_are_read(honest: Path, tmp_path: Path) -> None:
     alone = shutil.copytree(honest / "public", tmp_path / "elsewhere")
     before = {path: path.stat().st_mtime_ns for path in sorted(alone.rglob("*"))}

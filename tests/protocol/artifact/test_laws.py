@@ -27,7 +27,7 @@ def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
     return np.array(list(product(range(top + 1), repeat=cells))).reshape(-1, header.bidders, header.items)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truthful_artifacts)
 def test_no_misreport_on_the_whole_grid_beats_the_truth(artifact: CheckedArtifact) -> None:  # DSIC
     engine = Engine(artifact.data)
@@ -44,7 +44,7 @@ def test_no_misreport_on_the_whole_grid_beats_the_truth(artifact: CheckedArtifac
             assert (gain <= truthful[:, bidder]).all()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(menu_artifacts() | reserve_artifacts(), st.data())
 def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, data: st.DataObject) -> None:
     header = artifact.header
@@ -65,7 +65,7 @@ def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, dat
     assert (payment[absent] == 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(menu_artifacts(), st.data())
 def test_absence_equals_bidding_zero_for_everybody_else(artifact: CheckedArtifact, data: st.DataObject) -> None:
     header = artifact.header
@@ -85,7 +85,7 @@ def test_absence_equals_bidding_zero_for_everybody_else(artifact: CheckedArtifac
     assert (away["allocation"][0, others] == zero["allocation"][0, others]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(menu_artifacts(), st.data())
 def test_menu_artifact_equals_the_definition_with_lowest_index_ties(
     artifact: CheckedArtifact, data: st.DataObject
@@ -113,7 +113,7 @@ def test_menu_artifact_equals_the_definition_with_lowest_index_ties(
     assert arrays["payment"][0].tolist() == payment
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.booleans(),
     st.lists(st.integers(-2, 8), min_size=4, max_size=4),
@@ -142,7 +142,7 @@ def test_first_price_equals_the_definition_with_even_ties(
     assert arrays["payment"][0].tolist() == [s * b for s, b in zip(share, x, strict=True)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(reserve_artifacts(), st.data())
 def test_second_price_equals_the_definition(artifact: CheckedArtifact, data: st.DataObject) -> None:
     header = artifact.header
@@ -164,7 +164,7 @@ def test_second_price_equals_the_definition(artifact: CheckedArtifact, data: st.
     assert output.payment == payment
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(menu_artifacts() | reserve_artifacts(), st.data())
 def test_the_judge_and_the_runtime_agree(artifact: CheckedArtifact, data: st.DataObject) -> None:  # spec 7.6
     header = artifact.header

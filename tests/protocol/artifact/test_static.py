@@ -181,7 +181,7 @@ def test_unclamped_bids_are_refused() -> None:  # hardening 2.9
         check(mutated(unclamp))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_flipped_bit_is_refused_or_uncertified_or_another_certified_mechanism(
     data: st.DataObject,
