@@ -170,6 +170,14 @@ class Auctioneer:
                 f"{statement.name} has no effect and is not logged: {problem or 'late, repeated or void'}"
             )
 
+    def forget(self) -> None:
+        """Let go of epochs that nothing can change any more: their rounds, and what was kept for their audits."""
+        session = self.session
+        while session.final(session.forgotten, self.log.tree.size):
+            for index in self.manifest.rounds_of(session.forgotten):
+                self.matrices.pop(index, None)
+            session.forget(session.forgotten)
+
     # --- bidders' statements -----------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, time: int) -> bytes:
@@ -202,7 +210,8 @@ class Auctioneer:
             raise
         self.log.append(data)
         receipt = m.receipt_for(statement, session.id, time, appear_by)
-        self._logged.add(receipt.statement)
+        if self.manifest.mailboxes:
+            self._logged.add(receipt.statement)
         self._receipts[receipt.statement] = signed = m.sign_statement(receipt, self._sign)
         return signed
 

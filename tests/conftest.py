@@ -52,6 +52,7 @@ def play(
     q_num: int = 1,
     q_den: int = 2,
     epoch: int = 4,
+    keep: bool = False,
 ) -> Market:
     """Play a session to its end and return the closed market; its folder can be verified."""
     from fractions import Fraction
@@ -66,7 +67,7 @@ def play(
         auctioneer_agent(agent, agents),
     )
     rules = Rules(preset, rounds, q=Fraction(q_num, q_den), epoch=epoch, lag=epoch, seeded=True)
-    with Market(folder, artifact.data, rules, scenario, secrets, config=b"{}") as market:
+    with Market(folder, artifact.data, rules, scenario, secrets, config=b"{}", keep=keep) as market:
         market.run()
     return market
 

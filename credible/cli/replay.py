@@ -57,7 +57,7 @@ def replay(
             label=f"replay of {records.name or 'a record'}", seeded=seed is not None,
             largest_round=max(len(auction.bids) for auction in auctions),
         )  # fmt: skip
-        with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
+        with Market(out, data, rules, scenario, secrets, config=config, resume=resume, keep=True) as market:
             with bar("auctions", rounds, quiet=json) as progress:
                 summary = market.run(progress.to)
             findings = market.audit_findings()

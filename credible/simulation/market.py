@@ -28,7 +28,8 @@ from protocol.errors import MalformedError
 from protocol.escrow import ESCROW
 from protocol.evidence import epoch_findings, recheck
 from protocol.log.note import Checkpoint, Note
-from protocol.log.tiles import CHECKPOINT, TileDirectory
+from protocol.log.tiles import CHECKPOINT, TILE, TileDirectory
+from protocol.log.writer import Tail
 from protocol.state import Finding
 from protocol.storage.files import write_file
 from protocol.storage.heads import HeadStore, RollbackError
@@ -86,6 +87,7 @@ class Market:
         secrets: Root secret; on resume it must be the vault's.
         config: What identifies the command that made the folder; compared on resume.
         resume: Whether to go on with an existing folder.
+        keep: Whether to keep the settled rounds of the session in memory, to look at them afterwards.
 
     Raises:
         FileExistsError: If the folder exists and `resume` is not set.
@@ -103,7 +105,9 @@ class Market:
         *,
         config: bytes,
         resume: bool = False,
+        keep: bool = False,
     ) -> None:
+        self._keep = keep
         self.folder, self._scenario, self._secrets = folder, scenario, secrets
         self.public = folder / "public"
         if folder.exists() and not resume:
@@ -136,7 +140,7 @@ class Market:
             self._records: list[tuple[str, str, bytes]] = []
             self._stored, self._stored_movements, self._stored_note = len(entries), 0, max(notes, default=0)
             self._epoch = 0  # none before it is open
-            self._history: list[bytes] = []  # the cosigned checkpoints of the public folder, up to this size
+            self._history: Tail[bytes] = Tail()  # the cosigned checkpoints of the public folder, up to this size
             self._published = 0
             self._published_at = time.monotonic()
             self._tiles = TileDirectory(self.public)
@@ -221,18 +225,20 @@ class Market:
         self._records = []
         if durable or time.monotonic() - self._published_at > PUBLISH_SECONDS:
             self._publish(durable=durable)
+        if not self._keep:
+            self.auctioneer.forget()
 
     def _notes_after(self, size: int) -> list[int]:
         """Return the sizes of the cosigned checkpoints above a size; they were added in rising order."""
         return list(takewhile(lambda item: item > size, reversed(self.table.notes)))[::-1]
 
     def _publish(self, *, durable: bool) -> None:
-        log = self.auctioneer.log
-        note = self.table.notes.get(log.tree.size)
+        log, table = self.auctioneer.log, self.table
+        note = table.notes.get(log.tree.size)
         if note is None:
             return  # the last unit ends without a checkpoint of its own; the next one publishes it
         for size in self._notes_after(self._published):
-            self._history.append(self.table.notes[size].encode())
+            self._history.append(table.notes[size].encode())
             self._published = size
         head = Checkpoint.parse(note.text)  # what was shown to anybody is remembered first (spec 4.15)
         self._heads.swap(self._heads.last(head.origin), head, durable=durable)
@@ -244,6 +250,9 @@ class Market:
             checkpoint=Head(size=log.tree.size, root=log.tree.root().hex()),
         )
         write_file(trust_path(self.folder), trust.encode(), durable=durable)
+        if not self._keep:  # the last tile, not full yet, is written again
+            self._history.forget(len(self._history) // TILE * TILE)
+            table.forget(log.tree.size // TILE * TILE, log.tree.size)
         self._published_at = time.monotonic()
 
     def _check_not_rolled_back(self) -> None:

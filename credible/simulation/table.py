@@ -20,6 +20,7 @@ from protocol.evidence import Judge, Judgement
 from protocol.log.note import Checkpoint, Note, NoteSignature, cosignature_times
 from protocol.log.tiles import TileDirectory
 from protocol.log.tree import Tree, leaf_hash
+from protocol.log.writer import Tail
 from protocol.mailbox import Mailbox
 from protocol.outcomes import unseal_response
 from protocol.session import Session
@@ -92,7 +93,7 @@ class Table:
         self.mailboxes = [Mailbox(secrets.mailbox(n), self.session) for n in range(rules.mailboxes)]
         self.bidders = [self._bidder(seat, name) for seat, name in enumerate(names)]
         self.book = AccountBook()
-        self.movements: list[tuple[str, dict[str, int]]] = []
+        self.movements: Tail[tuple[str, dict[str, int]]] = Tail()
         self.out: set[int] = set()  # seats whose deposit covers no further commitment
         self.tier1: list[Finding] = []
         self.revenue = 0
@@ -272,6 +273,18 @@ class Table:
         """Make one movement of money, once (spec 9.14)."""
         if self.book.move(key, amounts):
             self.movements.append((key, amounts))
+
+    def forget(self, entries: int, checkpoints: int) -> None:
+        """Let go of what is durable elsewhere; a table that has is not read again or published by itself.
+
+        Args:
+            entries: Of entries below this position, and of all movements.
+            checkpoints: Of checkpoints below this size.
+        """
+        self.auctioneer.log.entries.forget(entries)
+        self.movements.forget(len(self.movements))
+        self.notes = {size: note for size, note in self.notes.items() if size >= checkpoints}
+        self.stamps = []
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

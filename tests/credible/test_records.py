@@ -37,7 +37,7 @@ def play(auctions: list, folder: Path) -> tuple[Replay, Market]:  # type: ignore
     replay = Replay(auctions)
     rounds = len(auctions)
     rules = Rules("record", rounds, k=rounds, draw="recorded", charge="realised", largest_round=18, seeded=True)
-    with Market(folder, replay.build_rule().data, rules, replay, Secrets.seeded(2), config=b"{}") as market:
+    with Market(folder, replay.build_rule().data, rules, replay, Secrets.seeded(2), config=b"{}", keep=True) as market:
         market.run()
         findings = market.audit_findings()
     market.findings = findings  # type: ignore[attr-defined]

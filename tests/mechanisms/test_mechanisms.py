@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -40,7 +40,6 @@ def affine_maximizers(draw: st.DrawFn) -> AffineMaximizer:
     return AffineMaximizer(menu=menu, boosts=boosts.double(), weights=weights.double())
 
 
-@settings(deadline=None)
 @given(affine_maximizers(), st.data())
 def test_no_misreport_beats_the_truth(auction: AffineMaximizer, data: st.DataObject) -> None:
     cells = auction.bidders * auction.items
@@ -60,7 +59,6 @@ def test_no_misreport_beats_the_truth(auction: AffineMaximizer, data: st.DataObj
     assert (outcome.payment >= 0).all()
 
 
-@settings(deadline=None)
 @given(affine_maximizers(), st.data())
 def test_float_and_integer_twins_agree_where_floats_are_exact(auction: AffineMaximizer, data: st.DataObject) -> None:
     cells = auction.bidders * auction.items

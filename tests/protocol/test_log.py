@@ -29,7 +29,7 @@ from protocol.log.tiles import (
     tile_path,
 )
 from protocol.log.tree import leaf_hash
-from protocol.log.writer import LogWriter
+from protocol.log.writer import LogWriter, Tail
 from protocol.witness import Witness, WitnessRefusalError
 
 LOG = SigningKey("example.com/log", b"\1" * 32)
@@ -247,7 +247,7 @@ def test_tiles_read_back_after_every_growth(steps: list[int]) -> None:
                 log.append(b"entry %d" % log.tree.size)
             directory.write(log.tree, log.entries, log.checkpoint(), durable=False)
             entries, tree = read_entries(Path(name), log.tree.size)
-            assert entries == log.entries
+            assert entries == list(log.entries)
             assert tree.root() == log.tree.root()
         partial = list(Path(name).rglob("*.p/*"))
         assert len(partial) <= 4  # only the tiles of the last size
@@ -292,3 +292,29 @@ def test_proof_files_round_trip_and_bind_their_entry() -> None:  # spec 4.11
         with pytest.raises(MalformedError):
             ProofFile.decode(bad)
     assert leaf_hash(b"entry 6") == log.tree.level(0)[6]
+
+
+@given(st.lists(st.integers(0, 99), max_size=20), st.integers(0, 25), st.integers(0, 25), st.integers(0, 25))
+def test_a_tail_is_a_list_of_which_the_beginning_is_gone(items: list[int], gone: int, first: int, last: int) -> None:
+    tail = Tail(items[:10])
+    for item in items[10:]:
+        tail.append(item)
+    tail.forget(gone)
+    tail.forget(gone // 2)  # once gone, gone
+    kept = min(gone, len(items))
+    assert len(tail) == len(items)
+    assert tail[kept:] == items[kept:]
+    assert [tail[position] for position in range(kept, len(items))] == items[kept:]
+    if not items[first:last] or first >= kept:
+        assert tail[first:last] == items[first:last]
+    else:
+        with pytest.raises(ValueError, match="no longer in memory"):
+            tail[first:last]
+    if kept:
+        for wrong in (lambda: tail[0], lambda: tail[kept - 1 - len(items)], lambda: list(tail)):
+            with pytest.raises(ValueError, match="no longer in memory"):
+                wrong()
+    with pytest.raises(IndexError):
+        tail[len(items)]
+    with pytest.raises(ValueError, match="step 1"):
+        tail[::2]

@@ -334,9 +334,20 @@ def test_receipts_are_judged_against_the_log(second_price: CheckedArtifact, hone
     assert verify_receipts([b"junk"], trust, honest).verdict == "malformed"
 
 
-def test_sessions_of_one_seed_have_the_same_bytes(second_price: CheckedArtifact, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        play(tmp_path / name, second_price, rounds=5, epoch=2)
+def test_sessions_of_one_seed_have_the_same_bytes(
+    second_price: CheckedArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("credible.simulation.market.PUBLISH_SECONDS", 0)  # what is published may be let go
+    whole = play(tmp_path / "a", second_price, rounds=60, epoch=2, keep=True)
+    short = play(tmp_path / "b", second_price, rounds=60, epoch=2)
+    assert whole.session.forgotten == 0
+    assert len(whole.auctioneer.matrices) == 60
+    assert short.session.forgotten >= 28
+    assert len(short.auctioneer.matrices) <= 4
+    with pytest.raises(ValueError, match="no longer in memory"):
+        short.auctioneer.log.entries[255]
+    assert short.summary.rounds == 60
+    assert (short.summary.audited, short.summary.revenue) == (whole.summary.audited, whole.summary.revenue)
     names = [
         path.relative_to(tmp_path / "a") for path in sorted((tmp_path / "a" / "public").rglob("*")) if path.is_file()
     ]
