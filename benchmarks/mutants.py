@@ -3,7 +3,9 @@
     python -m benchmarks.mutants [--count 400] [--workers 2] [--state out/mutants.json]
 
 Each mutant changes one operator, constant, condition or statement in a copy of the tree; it is killed if a test of its
-module's list fails. The state file keeps every result, so an interrupted run goes on.
+module's list fails. The tests that run the changed line come first, those that run little else before others; the whole
+list decides that a mutant survives. The state file keeps every result, so an interrupted run goes on; `--again` tries
+those that survived once more, with tests that were written since.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from coverage import CoverageData
+
+FIRST: Final = 30  # tests that are tried before the whole list
 ROOT: Final = Path(__file__).resolve().parents[1]
 T: Final = "tests/protocol/"
 RULES: Final = [
@@ -135,23 +141,48 @@ def sample(count: int, seed: int) -> list[tuple[str, int]]:
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
-def survives(copy: Path, path: str, source: str) -> bool:
+Lines = dict[tuple[str, int], list[str]]  # ids of the tests that run a line of a file, the most specific first
+
+
+def covering(copy: Path, scratch: Path) -> Lines:
+    """Run the lists once and return which tests run which lines."""
+    data = scratch / "coverage"
+    tests = sorted({test for tests in TARGETS.values() for test in tests})
+    run_tests(copy, ["--cov=protocol", "--cov-context=test", "--cov-report=", *tests], {"COVERAGE_FILE": str(data)})
+    measured = CoverageData(str(data))
+    measured.read()
+    lines: dict[tuple[str, int], set[str]] = {}
+    for path in TARGETS:
+        for line, contexts in measured.contexts_by_lineno(str(copy / path)).items():
+            lines[path, line] = {context.rpartition("|")[0] for context in contexts if context}
+    size = Counter(test for tests in lines.values() for test in tests)
+    return {place: sorted(tests, key=lambda test: (size[test], test)) for place, tests in lines.items()}
+
+
+def run_tests(copy: Path, arguments: list[str], environment: dict[str, str] | None = None) -> bool:
+    """Run tests in a copy; return whether all pass. A run that no longer ends has not."""
+    options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "120"]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *arguments],
+            cwd=copy, capture_output=True, timeout=400, check=False,
+            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def survives(copy: Path, path: str, line: int, source: str, lines: Lines) -> bool:
     """Run the tests of a module on a mutant."""
     target = copy / path
     original = target.read_text("utf-8")
     target.write_text(source, "utf-8")
-    options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "120"]
+    first = lines.get((path, line), [])[:FIRST]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *TARGETS[path]],
-            cwd=copy, capture_output=True, timeout=400, check=False,
-            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return False  # it no longer ends: found
+        return (not first or run_tests(copy, first)) and run_tests(copy, TARGETS[path])
     finally:
         target.write_text(original, "utf-8")
-    return done.returncode == 0
 
 
 def main() -> None:
@@ -161,11 +192,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--state", type=Path, default=ROOT / "out" / "mutants.json")
+    parser.add_argument("--again", action="store_true", help="try survivors again")
     chosen = parser.parse_args()
     chosen.state.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, bool] = json.loads(chosen.state.read_text()) if chosen.state.exists() else {}
     jobs = [(*mutant(*item), item[0]) for item in sample(chosen.count, chosen.seed)]
-    todo = [job for job in jobs if job[1] not in results]
+    todo = [job for job in jobs if job[1] not in results or (chosen.again and results[job[1]])]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(chosen.workers) as pool:
         copies = []
         for number in range(chosen.workers):
@@ -173,11 +205,13 @@ def main() -> None:
             skip = shutil.ignore_patterns(".venv*", ".git", "out", "runs", ".*_cache", "__pycache__", ".hypothesis")
             shutil.copytree(ROOT, copies[-1], ignore=skip)
         free = list(copies)
+        lines = covering(copies[0], Path(scratch)) if todo else {}
 
         def run(job: tuple[str, str, str]) -> None:
             copy = free.pop()
             try:
-                results[job[1]] = survives(copy, job[2], job[0])
+                line = int(job[1].removeprefix(f"{job[2]}:").partition(":")[0])
+                results[job[1]] = survives(copy, job[2], line, job[0], lines)
             finally:
                 free.append(copy)
             chosen.state.write_text(json.dumps(results, indent=0))
