@@ -99,7 +99,7 @@ def test_a_session_with_a_real_beacon(second_price: CheckedArtifact, tmp_path: P
     assert verify_path(tmp_path / "beacon", trust).status == 0
 
 
-def test_the_coin_waits_for_the_beacon(second_price: CheckedArtifact) -> None:
+def test_the_coin_waits_for_the_beacon(second_price: CheckedArtifact, tmp_path: Path) -> None:
     table = beacon_table(second_price)
     table.bid(0, BIDS)
     table.open(0, BIDS)
@@ -114,6 +114,10 @@ def test_the_coin_waits_for_the_beacon(second_price: CheckedArtifact) -> None:
     assert rules_of(judge(fresh, table.engine).findings) == {"6.5"}
     with pytest.raises(SignatureError):
         fresh.supply_beacon(1001, bytes.fromhex(QUICKNET[1000]))
+    trust = table.publish(tmp_path / "waits", second_price.data)
+    assert verify_path(tmp_path / "waits", trust).status == 4
+    aids = Aids(trust, beacons={1000: bytes.fromhex(QUICKNET[1000])})
+    assert rules_of(verify_path(tmp_path / "waits", aids=aids).findings) == {"6.5"}
 
 
 def test_false_beacons_and_outcomes_before_the_beacon(second_price: CheckedArtifact) -> None:
@@ -279,6 +283,37 @@ def test_a_receipt_under_a_reported_key_proves_nothing(second_price: CheckedArti
     table.cosign(table.session.deadline(0, "close") + 2)
     trust = table.publish(tmp_path / "after", second_price.data)
     assert verify_receipts([forged], trust, tmp_path / "after").verdict == "inconclusive"
+
+
+def test_a_receipt_under_the_auctioneers_next_key_binds_it_too(second_price: CheckedArtifact, tmp_path: Path) -> None:
+    table = Table(second_price)
+    table.auctioneer.rotate(SigningKey("next", b"\x21" * 32))
+    table.auctioneer.publish(table.bidders[1].rotate(SigningKey("next-bidder", b"\x22" * 32)))
+    table.auctioneer.receive(table.bidders[0].presence(0), 0)
+    statement = m.Statement.decode(table.bidders[0].bid(0, [1, 2]))
+    body = m.receipt_for(statement, table.session.id, 0, table.session.due(statement.body))
+    table.cosign(table.session.deadline(0, "close") + 1)
+    trust = table.publish(tmp_path / "log", second_price.data)
+    for signer, verdict in ((table.auctioneer._sign, "deviation"), (table.bidders[1]._sign, "invalid")):
+        assert verify_receipts([m.sign_statement(body, signer)], trust, tmp_path / "log").verdict == verdict
+
+
+def test_stakes_that_do_not_deter_are_a_deviation(  # spec 9.9, A38
+    second_price: CheckedArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poor(*arguments: Any) -> tuple[Manifest, Any]:
+        manifest, policy = draw_up(*arguments)
+        return msgspec.structs.replace(
+            manifest, money=msgspec.structs.replace(manifest.money, penalty=manifest.money.penalty - 1)
+        ), policy
+
+    monkeypatch.setattr("credible.simulation.table.draw_up", poor)
+    table = Table(second_price, rounds=1)
+    table.play(0, BIDS)
+    table.end()
+    trust = table.publish(tmp_path / "log", second_price.data)
+    verdict = verify_path(tmp_path / "log", trust)
+    assert [(finding.rule, finding.entries) for finding in verdict.findings] == [("9.9", (0,))]
 
 
 # --- draws of audits (spec 7.2, 7.8, 9.10) -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from protocol.evidence import check_artifact, check_complaints, check_verdicts, 
 from protocol.manifest import Manifest
 from protocol.outcomes import build_matrix
 from protocol.session import Session
-from protocol.state import encode_mask
+from protocol.state import Cosigned, encode_mask
 from tests.harness import Table, rules_of
 
 BIDS = {0: [500, 0], 1: [300, 700], 2: [50, 40]}
@@ -222,6 +223,19 @@ def test_a_deposit_covers_every_open_commitment(second_price: CheckedArtifact) -
     assert table.end() == []
 
 
+def test_a_deposit_that_was_forfeited_covers_nothing(second_price: CheckedArtifact) -> None:  # spec 9.9
+    table = Table(second_price, preset="prompt", rounds=2, epoch=1, lag=1, q=Fraction(1))
+    table.play(0, BIDS, silent=[1])
+    assert table.end(0) == []
+    party = table.bidders[1].party
+    state = table.session.bidders[party]
+    assert state.deposit == state.forfeited == table.manifest.money.opening_forfeit
+    table.play(1, BIDS)
+    assert table.out == {1}
+    assert set(table.session.round(1).bids) == {bidder.party for bidder in table.bidders} - {party}
+    assert table.end(1) == []
+
+
 def test_a_late_opening_never_counts(second_price: CheckedArtifact) -> None:  # A21
     table = Table(second_price, rounds=1)
     table.bid(0, BIDS)
@@ -419,7 +433,8 @@ def test_a_proved_false_void_counts_in_undrawn_rounds_too(second_price: CheckedA
     table.settle(0)
     assert check_complaints(table.session, [0]) == []
     table.auctioneer.receive(bidder.complaint(0), 0)
-    assert rules_of(check_complaints(table.session, [0])) == {"3.11"}
+    (finding,) = check_complaints(table.session, [0])
+    assert (finding.rule, finding.entries) == ("3.11", (table.session.round(0).outcome_index,))
 
 
 def test_a_registration_after_the_closing_checkpoint_is_a_fault(second_price: CheckedArtifact) -> None:  # spec 6.3
@@ -612,6 +627,24 @@ def test_missing_rounds_convict_once_their_deadline_has_passed(second_price: Che
     table.auctioneer.publish(table.bidders[0].presence(1))
     table.cosign(table.session.deadline(1, "outcome") + 1)
     assert rules_of(table.session.overdue()[0]) >= {"6.5"}
+
+
+def test_what_is_left_out_of_an_epochs_end_convicts_once_it_is_late(second_price: CheckedArtifact) -> None:  # spec 6.6
+    table = Table(second_price, rounds=1)
+    session, auctioneer = table.session, table.auctioneer
+    table.play(0, BIDS)
+    assert session.overdue() == ([], ["root of epoch 0 is not there yet", "verdict on epoch 0 is not there yet"])
+    table.cosign(session.epoch_deadline(0, "root") - 1, again=True)
+    at = session.epoch_deadline(0, "contribution")
+    fresh = table.read_again()
+    fresh.add_cosigned([Cosigned(auctioneer.log.tree.size, auctioneer.log.tree.root().hex(), at)])
+    assert fresh.overdue()[0] == []  # on time to the second
+    fresh.add_cosigned([Cosigned(auctioneer.log.tree.size, auctioneer.log.tree.root().hex(), at + 1)])
+    assert rules_of(fresh.overdue()[0]) == {"6.6"}
+    auctioneer.fix_epoch_root(0)
+    table.cosign(at - 1)
+    table.cosign(at + 1, again=True)
+    assert rules_of(session.overdue()[0]) == {"5.6"}  # its contribution is missing
 
 
 def test_registration_rules(second_price: CheckedArtifact) -> None:  # spec 5.1, 6.3, 9.9

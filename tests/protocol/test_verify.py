@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from credible.simulation.market import trust_path
+from protocol import messages as m
 from protocol.artifact.static import CheckedArtifact
 from protocol.bundle import write_bundle
 from protocol.errors import InconclusiveError, MalformedError
+from protocol.keys import SigningKey
 from protocol.log.tiles import decode_bundle, encode_bundle, expected_tiles, history_path
-from protocol.verify import Head, Trust, load_public, verify_path, verify_receipts
+from protocol.verify import Head, Trust, _body, load_public, verify_path, verify_receipts
 from tests.conftest import play
 from tests.harness import Table, rules_of
 
@@ -34,6 +37,10 @@ def test_an_honest_session_holds_for_who_pins_it(honest: Path) -> None:  # spec 
     assert (verdict.verdict, verdict.trusted, verdict.status, verdict.findings) == ("holds", True, 0, [])
     assert verdict.checked["rounds re-executed"] > 0
     assert "seeded: no secrecy" in verdict.labels
+    loaded = load_public(honest / "public", None)
+    assert verdict.checked["log entries"] == len(loaded.entries)
+    assert verdict.checked["checkpoints"] == len(loaded.checkpoints)
+    assert verdict.checked["bid statements"] == sum(isinstance(_body(e), m.Bid) for _, e in loaded.entries)
     without = verify_path(honest)
     assert (without.verdict, without.trusted, without.status) == ("inconclusive", False, 4)
     assert "not trusted" in without.notes[0]
@@ -280,6 +287,31 @@ def test_bundles_of_every_epoch_verify_alone(honest: Path, cheating: Path, tmp_p
                 write_bundle(public, loaded, epoch, folder)
         with pytest.raises(InconclusiveError, match="no verdict on epoch 9"):
             write_bundle(public, loaded, 9, tmp_path / "nine")
+
+
+def test_nothing_is_trusted_before_it_is_read(tmp_path: Path) -> None:
+    verdict = verify_path(tmp_path)
+    assert (verdict.verdict, verdict.trusted, verdict.session) == ("inconclusive", False, None)
+
+
+def test_a_bundle_brings_the_keys_that_its_entries_are_signed_with(  # spec 2.10, 8.1
+    second_price: CheckedArtifact, tmp_path: Path
+) -> None:
+    table = Table(second_price, preset="prompt", rounds=3, epoch=1, lag=1, q=Fraction(1))
+    for epoch in range(3):
+        table.play(epoch, {0: [500, 0], 1: [300, 700], 2: [50, 40]})
+        if epoch == 0:
+            table.auctioneer.publish(table.bidders[1].rotate(SigningKey("next", b"\x21" * 32)))
+        table.end(epoch)
+    trust = table.publish(tmp_path / "session", second_price.data)
+    write_bundle(tmp_path / "session", load_public(tmp_path / "session", None), 2, tmp_path / "bundle")
+    assert verify_path(tmp_path / "bundle", trust).status == 0
+    place = next(i for i, e in enumerate(table.auctioneer.log.entries) if isinstance(_body(e), m.Rotation))
+    (tmp_path / "bundle" / "entries" / f"{place}.json").unlink()
+    (tmp_path / "bundle" / "proofs" / f"{place}.tlog-proof").unlink()
+    verdict = verify_path(tmp_path / "bundle", trust)
+    assert verdict.verdict == "inconclusive"
+    assert "that the bundle does not introduce" in verdict.notes[0]
 
 
 def test_a_bundle_with_a_hole_or_another_proof_proves_nothing(honest: Path, tmp_path: Path) -> None:
