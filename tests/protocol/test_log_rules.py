@@ -19,11 +19,12 @@ from protocol import messages as m
 from protocol.artifact import build
 from protocol.artifact.static import CheckedArtifact
 from protocol.auditor import Auditor
-from protocol.encoding import Message
+from protocol.encoding import Message, hash_of
 from protocol.evidence import Judge
 from protocol.keys import COSIGNATURE, SigningKey
 from protocol.randomness.tickets import by_ticket
 from protocol.session import Session
+from protocol.state import Cosigned
 from tests.harness import Table
 
 LOW_ORDER = "01" + "00" * 31
@@ -127,6 +128,7 @@ class Case:
         after: A message right after which it comes.
         nth: Which message of that kind.
         signer: Who signs; else who signed the honest one.
+        late: A deadline, of its round or epoch, that a checkpoint proves passed before it comes.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Case:
     after: type[Message] | None = None
     nth: int = 0
     signer: str = ""
+    late: str = ""
 
 
 def close_changes(count: int) -> Changes:
@@ -254,6 +257,21 @@ CASES = [
     Case("another root of openings", m.Outcome, {"root": ZERO}, ("3.10", AUCTIONEER)),
     Case("openings cut off earlier", m.Outcome, lambda log, body: {
         "size": log.place(m.OpeningStatement, 1)}, ("3.10", AUCTIONEER)),
+    Case("an opening after its deadline", m.OpeningStatement, {}, None, late="opening"),
+    Case("a void by a stranger", m.Void, lambda log, body: {}, ("2.6", LOG), fresh=True, before=m.Outcome,
+         signer="stranger"),
+    Case("a void after the outcome", m.Void, lambda log, body: {}, ("3.10", AUCTIONEER), fresh=True, after=m.Outcome,
+         signer="auctioneer"),
+    Case("a void for no reason", m.Void, lambda log, body: {"reason": "whim"}, ("3.10", AUCTIONEER), fresh=True,
+         before=m.Outcome, signer="auctioneer"),
+    Case("a void of no bid", m.Void, lambda log, body: {"bidder": ZERO}, ("3.10", AUCTIONEER), fresh=True,
+         before=m.Outcome, signer="auctioneer"),
+    Case("a void before the close", m.Void, lambda log, body: {}, ("3.10", AUCTIONEER), fresh=True,
+         before=m.Close, signer="auctioneer"),
+    Case("a complaint by a stranger", m.Complaint, lambda log, body: {}, ("2.6", LOG), fresh=True, after=m.Outcome,
+         signer="stranger"),
+    Case("a complaint after its deadline", m.Complaint, lambda log, body: {}, None, fresh=True, after=m.Outcome,
+         signer="bidder-0", late="complaint"),
     # epoch root and contributions (6.6, 5.2, 5.6)
     Case("root of an epoch past the last", m.EpochRoot, {"epoch": 2}, ("6.6", LOG)),
     Case("root of an epoch below the first", m.EpochRoot, {"epoch": -1}, ("6.6", LOG)),
@@ -286,6 +304,11 @@ CASES = [
     Case("challenge before the draw", m.Challenge, {}, ("6.6", AUDITOR), before=m.EpochRoot),
     Case("response under another epoch", m.Response, {"epoch": 1}, ("8.5", AUCTIONEER)),
     Case("a second response", m.Response, {}, ("6.6", AUCTIONEER), again=True),
+    Case("response after its deadline", m.Response, {}, ("6.6", AUCTIONEER), late="response"),
+    Case("response in clear where it is sealed", m.Response, lambda log, body: {}, ("7.7", AUCTIONEER), log="sealed",
+         fresh=True, before=m.SealedResponse, signer="auctioneer"),
+    Case("sealed response after its deadline", m.SealedResponse, {}, ("6.6", AUCTIONEER), log="sealed",
+         late="response"),
     Case("response by a stranger", m.Response, {}, ("2.6", LOG), signer="stranger"),
     Case("a sealed response in a public session", m.SealedResponse, lambda log, body: {}, ("7.7", AUCTIONEER),
          after=m.Challenge, fresh=True, signer="auctioneer"),
@@ -321,7 +344,11 @@ CASES = [
         "returns": [m.Amount(account=log.table.session.seats[0], amount=1)]}, ("9.2", AUDITOR), log="guilty"),
     Case("a second assessment", m.Assessment, {"rounds": []}, None, log="guilty", again=True),
     Case("halt before the assessment", m.Halt, {}, ("6.6", ARBITER), log="guilty", before=m.Assessment),
+    Case("settled after a deviation with rounds that are not open", m.Settlement, lambda log, body: {},
+         ("6.6", ARBITER), log="guilty", fresh=True, after=m.VerdictStatement, nth=1, signer="arbiter"),
     # escalation and canaries (7.8, 7.9)
+    Case("escalation after the response deadline", m.Escalation, lambda log, body: {}, ("7.8", AUDITOR), log="asked",
+         fresh=True, after=m.Challenge, signer="auditor-0", late="response"),
     Case("escalation by no auditor", m.Escalation, lambda log, body: {}, ("7.9", LOG), log="asked", fresh=True,
          after=m.Challenge, signer="stranger"),
     Case("escalation before the draw", m.Escalation, lambda log, body: {}, ("7.8", AUDITOR), log="asked", fresh=True,
@@ -387,6 +414,17 @@ def fresh_body(log: Log, kind: type[Message]) -> Message:
         m.SealedResponse: lambda: m.SealedResponse(
             session=id_, epoch=0, round=0, auditor=session.auditors[0].party, content=ZERO, ct="ab"
         ),
+        m.Void: lambda: m.Void(session=id_, round=0, bidder=session.seats[0], reason=m.UNMATCHED),
+        m.Complaint: lambda: m.Complaint(
+            session=id_, round=0, bidder=session.seats[0], opening=log.table.auctioneer.disclose(0).openings[0]
+        ),
+        m.Response: lambda: log.table.auctioneer.disclose((session.drawn(0) or [0])[0]),
+        m.Settlement: lambda: m.Settlement(
+            session=id_,
+            epoch=0,
+            verdict=hash_of("verdict", log.statements[log.place(m.VerdictStatement)].body).hex(),
+            amounts=[],
+        ),
         m.Receipt: lambda: m.Receipt(
             session=id_, round=0, bidder=session.seats[0], statement=ZERO, received_at=0, appear_by=1
         ),
@@ -418,6 +456,17 @@ def test_a_bent_statement_breaks_its_rule(logs: dict[str, Log], case: Case) -> N
     log = logs[case.log]
     index, entry = bend(log, case)
     session = log.prefix(index)
+    if case.late:
+        body: Any = m.Statement.decode(entry).body
+        of_epoch = hasattr(body, "epoch")
+        deadline = (
+            session.epoch_deadline(body.epoch, case.late) if of_epoch else session.deadline(body.round, case.late)
+        )
+        root = log.table.auctioneer.log.tree.root(index).hex()
+        on_time = log.prefix(index)
+        on_time.add_cosigned([Cosigned(index, root, deadline)])
+        assert on_time.apply(index, entry)
+        session.add_cosigned([Cosigned(index, root, deadline + 1)])
     counted = session.apply(index, entry)
     found = {(finding.rule, finding.party) for finding in session.findings}
     if case.expected is None:
