@@ -20,10 +20,12 @@ from protocol.log.note import (
 )
 from protocol.log.policy import Policy, group_policy
 from protocol.log.tiles import (
+    LogStream,
     ProofFile,
     TileDirectory,
     decode_bundle,
     encode_bundle,
+    history_width,
     is_tile_path,
     read_entries,
     tile_path,
@@ -251,6 +253,53 @@ def test_tiles_read_back_after_every_growth(steps: list[int]) -> None:
             assert tree.root() == log.tree.root()
         partial = list(Path(name).rglob("*.p/*"))
         assert len(partial) <= 4  # only the tiles of the last size
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 600, 1023])
+def test_a_log_read_as_a_stream_has_every_root_on_the_way(tmp_path: Path, size: int) -> None:
+    log = grown(size)
+    TileDirectory(tmp_path).write(log.tree, log.entries, log.checkpoint(), durable=False)
+    stream = LogStream(tmp_path, size)
+    assert stream.root() == log.tree.root(0)
+    for index, entry in enumerate(stream):
+        assert entry == log.entries[index]
+        assert stream.root() == log.tree.root(index + 1)
+
+
+def test_a_stream_crosses_levels(tmp_path: Path) -> None:
+    size = 256 * 256 + 3
+    log = LogWriter(LOG, [b""] * size)
+    TileDirectory(tmp_path).write(log.tree, log.entries, log.checkpoint(), durable=False)
+    stream = LogStream(tmp_path, size)
+    assert sum(1 for _ in stream) == size
+    assert stream.root() == log.tree.root()
+    for name in ("tile/0/000", "tile/0/256.p/3", "tile/1/000", "tile/2/000.p/1"):
+        path = tmp_path / name
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(RootMismatchError):
+            list(LogStream(tmp_path, size))
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("steps", [[3, 600], [255, 256, 257], [1, 256, 511, 513]])
+def test_cosigned_checkpoints_lie_in_tiles(tmp_path: Path, steps: list[int]) -> None:  # spec 4.10
+    directory, log = TileDirectory(tmp_path), grown(1)
+    notes = [b"note %d" % number for number in range(max(steps))]
+    for step in steps:
+        directory.write(log.tree, log.entries, log.checkpoint(), durable=False, history=notes[:step])
+        paths = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
+        found: dict[str, list[bytes]] = {}
+        for path in paths:
+            name = path.relative_to(tmp_path).as_posix()
+            width = history_width(name)
+            assert width is not None
+            found[name] = decode_bundle(path.read_bytes(), width, name)
+        whole = sorted(name for name, part in found.items() if len(part) == 256)
+        assert [note for name in whole for note in found[name]] == notes[: step // 256 * 256]
+        last = [part for name, part in found.items() if name.endswith(f"{step // 256:03d}.p/{step % 256}")]
+        assert last == ([notes[step // 256 * 256 : step]] if step % 256 else [])
+        assert len(found) == len(whole) + len(last)  # what the next tile repeats is removed
 
 
 def test_damaged_and_missing_tiles_are_named(tmp_path: Path) -> None:  # hardening 4.5, fault 9
