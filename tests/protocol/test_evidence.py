@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,21 +11,28 @@ from typing import Any
 import msgspec
 import pytest
 
-from credible.simulation.setup import Secrets
+from credible.simulation.setup import Secrets, draw_up
 from protocol import messages as m
 from protocol.artifact import RoundInput, RoundOutput, build
 from protocol.artifact.static import CheckedArtifact
+from protocol.auctioneer import Auctioneer
 from protocol.bundle import write_bundle
+from protocol.encoding import Message
 from protocol.errors import InconclusiveError, MalformedError
 from protocol.evidence import check_complaints, recheck
 from protocol.keys import SigningKey
 from protocol.log.note import Checkpoint, Note, cosign, sign_checkpoint
+from protocol.log.policy import MAX_POLICY, Policy
 from protocol.log.tiles import ProofFile
+from protocol.log.tree import EMPTY_ROOT
+from protocol.manifest import Manifest
 from protocol.outcomes import hide, rows_of
 from protocol.session import Session
 from protocol.state import Cosigned
-from protocol.verify import Head, Trust, load_public, verify_path, verify_receipts
+from protocol.storage.archive import pack
+from protocol.verify import Aids, Head, Trust, load_public, verify_path, verify_receipts
 from tests.harness import Table
+from tests.protocol.test_verify import history, rewrite_history, rolled_back, trust_of
 
 ZERO = "00" * 32
 replace = msgspec.structs.replace
@@ -187,6 +195,108 @@ def test_files_that_are_not_those_of_the_log_are_refused(  # spec 6.1, 4.12
         (public / name).write_bytes(own)
 
 
+def test_logs_that_are_empty_torn_or_too_large_are_named(
+    honest: Path, public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust = trust_of(honest)
+    surplus = public / "tile" / "0" / "007"
+    surplus.write_bytes(bytes(32))
+    verdict = verify_path(public, trust)
+    assert (verdict.verdict, verdict.notes[0].split(" lies")[0]) == ("inconclusive", "tile/0/007")
+    surplus.unlink()
+    log = Secrets.seeded(3).auctioneer().log()
+    own = (public / "checkpoint").read_bytes()
+    (public / "checkpoint").write_bytes(sign_checkpoint(Checkpoint(log.name, 0, EMPTY_ROOT), log).encode())
+    assert verify_path(public, trust).notes == ["the log is empty"]
+    (public / "checkpoint").write_bytes(own)
+    assert verify_path(public, trust).status == 0
+    count = len([path for path in public.rglob("*") if path.is_file()])
+    monkeypatch.setattr("protocol.verify.MAX_FILES", count + 1)
+    assert verify_path(public, trust).status == 0
+    monkeypatch.setattr("protocol.verify.MAX_FILES", count - 1)
+    verdict = verify_path(public, trust)
+    assert verdict.verdict == "malformed"
+    assert str(count - 1) in verdict.notes[0]
+    monkeypatch.undo()
+    (public / "notes" / "deeper").mkdir(parents=True)
+    os.mkfifo(public / "notes" / "deeper" / "pipe")
+    assert "neither a plain file nor a folder" in verify_path(public, trust).notes[0]
+
+
+def test_a_link_in_place_of_a_public_folder_is_refused(honest: Path, tmp_path: Path) -> None:  # hardening 1.11
+    (tmp_path / "session").mkdir()
+    (tmp_path / "session" / "public").symlink_to(honest / "public")
+    verdict = verify_path(tmp_path / "session", trust_of(honest))
+    assert verdict.verdict == "malformed"
+    assert "a link, wanted a folder" in verdict.notes[0]
+
+
+def test_a_checkpoint_beyond_the_log_is_a_sign_of_a_cut(honest: Path, tmp_path: Path) -> None:  # spec 4.13
+    target = tmp_path / "old"
+    size = rolled_back(honest, target)
+    later = [note.data for note in load_public(honest / "public", None).checkpoints if note.checkpoint.size > size]
+    rewrite_history(target, [*history(target), later[0]])
+    verdict = verify_path(target)
+    assert verdict.verdict == "inconclusive"
+    assert f"the log ends at {size}" in verdict.notes[0]
+
+
+@pytest.mark.parametrize(("what", "rule"), [("unit", "2.13"), ("policy", "")])
+def test_sessions_that_were_drawn_up_wrongly(
+    second_price: CheckedArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, rule: str
+) -> None:
+    def wrong(*arguments: Any) -> tuple[Manifest, Policy]:
+        manifest, policy = draw_up(*arguments)
+        if what == "policy":  # it names no log
+            policy = Policy.parse(b"\n".join(line for line in policy.text.split(b"\n") if line[:4] != b"log "))
+            return replace(manifest, policy=policy.digest), policy
+        return replace(manifest, grid=replace(manifest.grid, unit="2 cents")), policy
+
+    monkeypatch.setattr("credible.simulation.table.draw_up", wrong)
+    table = Table(second_price, rounds=1)
+    table.play(0, {0: [500, 0], 1: [300, 700]})
+    table.end()
+    trust = table.publish(tmp_path / "log", second_price.data)
+    verdict = verify_path(tmp_path / "log", trust)
+    if rule:
+        assert [(finding.rule, finding.party) for finding in verdict.findings] == [(rule, "auctioneer")]
+        assert verdict.checked["rounds re-executed"] == 0
+    else:
+        assert verdict.verdict == "invalid"
+        assert "does not name the session's log" in verdict.notes[0]
+
+
+def test_what_is_sealed_to_an_auditor_and_does_not_open_convicts_nobody_yet(  # spec 7.7
+    second_price: CheckedArtifact, tmp_path: Path
+) -> None:
+    table = Table(second_price, rounds=1, disclosure="auditor", auditors=2)
+    table.play(0, {0: [500, 0], 1: [300, 700]})
+    table.end()
+    trust = table.publish(tmp_path / "log", second_price.data)
+    key = table.secrets.auditor_seal(1)
+    whole = verify_path(tmp_path / "log", aids=Aids(trust, seal_key=key))
+    assert (whole.verdict, whole.checked["rounds re-executed"]) == ("holds", 1)
+    garbled = Table(second_price, rounds=1, disclosure="auditor", auditors=2, auctioneer=Garbling)
+    garbled.play(0, {0: [500, 0], 1: [300, 700]})
+    garbled.contribute(0)
+    garbled.auctioneer.publish(garbled.auditor.challenge(0))
+    garbled.auctioneer.respond(0)
+    garbled.cosign(garbled.session.epoch_deadline(0, "response") - 1)
+    trust = garbled.publish(tmp_path / "garbled", second_price.data)
+    verdict = verify_path(tmp_path / "garbled", aids=Aids(trust, seal_key=key))
+    assert verdict.verdict == "inconclusive"
+    assert any("does not open" in note for note in verdict.notes)
+
+
+class Garbling(Auctioneer):
+    """Seals nonsense to the second auditor."""
+
+    def _put(self, body: Message) -> int:
+        if isinstance(body, m.SealedResponse) and body.auditor == self.session.auditors[1].party:
+            body = replace(body, ct="00" * (len(body.ct) // 2))
+        return super()._put(body)
+
+
 def test_a_head_that_the_verifier_never_saw_so_is_named(honest: Path) -> None:  # spec 4.13
     loaded = load_public(honest / "public", None)
     session = loaded.session
@@ -274,6 +384,32 @@ def test_a_damaged_bundle_convicts_nobody(bundle: Path, name: str) -> None:  # s
     assert verdict.status == status
     assert text in verdict.notes[0]
     assert verdict.findings == []
+
+
+def test_a_bundle_and_the_head_that_its_reader_remembers(honest: Path, bundle: Path) -> None:  # spec 4.13
+    heads = {int(path.name): path.read_bytes() for path in (bundle / "checkpoints").iterdir()}
+    size = max(heads)
+    head = Checkpoint.parse(Note.decode(heads[size]).text)
+    unknown = next(number for number in range(1, size) if number not in heads)
+    for seen, status, text in (
+        (Head(size=size, root=head.root.hex()), 0, ""),
+        (Head(size=size, root=ZERO), 1, "root"),
+        (Head(size=unknown, root=ZERO), 4, "nothing at hand shows"),
+        (Head(size=size + 1, root=ZERO), 4, "stale"),
+    ):
+        verdict = verify_path(bundle, replace(trust_of(honest), checkpoint=seen))
+        assert verdict.status == status, verdict
+        assert text in " ".join(verdict.notes)
+
+
+def test_a_file_of_an_archive_above_its_limit_is_refused(honest: Path, bundle: Path, tmp_path: Path) -> None:
+    names = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    (tmp_path / "bundle.zip").write_bytes(pack(names))
+    assert verify_path(tmp_path / "bundle.zip", trust_of(honest)).status == 0
+    (tmp_path / "large.zip").write_bytes(pack({**names, "policy.txt": b"#" * (MAX_POLICY + 1)}))
+    verdict = verify_path(tmp_path / "large.zip", trust_of(honest))
+    assert verdict.verdict == "malformed"
+    assert "policy.txt in bytes" in verdict.notes[0]
 
 
 def test_a_checkpoint_of_another_log_is_refused(honest: Path, public: Path) -> None:  # spec 4.7
