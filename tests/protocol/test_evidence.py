@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from protocol.outcomes import hide, rows_of
 from protocol.session import Session
 from protocol.state import Cosigned
 from protocol.storage.archive import pack
-from protocol.verify import Aids, Head, Trust, load_public, verify_path, verify_receipts
+from protocol.verify import Aids, Head, Trust, _labels, load_public, verify_path, verify_receipts
 from tests.harness import Table
 from tests.protocol.test_verify import history, rewrite_history, rolled_back, trust_of
 
@@ -445,6 +446,47 @@ def test_receipts_that_are_none_or_do_not_belong_together(honest: Path) -> None:
     assert "neither the auctioneer nor a mailbox" in stranger.notes[0]
     entry = m.Statement.decode(loaded.entries[-1][1]).identity  # logged last, long before the promised time
     assert verify_receipts([receipt(entry)], trust, honest).verdict == "holds"
+
+
+def test_a_promise_is_judged_by_the_checkpoints_around_the_entry(honest: Path) -> None:  # spec 3.6, 8.4
+    loaded = load_public(honest / "public", None)
+    session = loaded.session
+    trust = Trust(session=session.id, auctioneer=session.manifest.auctioneer, policy=session.manifest.policy)
+    key = Secrets.seeded(3).auctioneer().signing()
+    index = next(i for i, entry in loaded.entries if isinstance(m.Statement.decode(entry).body, m.Outcome))
+    identity = m.Statement.decode(loaded.entries[index][1]).identity
+    before = max(note.time for note in loaded.checkpoints if note.checkpoint.size <= index)
+    after = min(note.time for note in loaded.checkpoints if note.checkpoint.size > index)
+    assert before + 1 < after
+    for promised, verdict in ((after, "holds"), (after - 1, "inconclusive"), (before, "inconclusive"),
+                              (before - 1, "deviation")):  # fmt: skip
+        body = m.Receipt(
+            session=session.id, round=0, bidder=ZERO, statement=identity, received_at=0, appear_by=promised
+        )
+        assert verify_receipts([m.sign_statement(body, key)], trust, honest).verdict == verdict, promised
+
+
+def test_a_session_says_what_it_is(table: Table) -> None:  # spec 1.6
+    fields = msgspec.structs.asdict(table.manifest)
+
+    def labels(**changes: Any) -> list[str]:
+        session: Any = SimpleNamespace(manifest=SimpleNamespace(**{**fields, **changes}))
+        return _labels(session)
+
+    plain = labels()
+    assert plain == _labels(table.session)
+    for changes, expected in (
+        ({"preset": "record"}, "preset record: no penalty deters, winners of lotteries are not drawn again"),
+        ({"profile": "P0"}, "last look possible: the auctioneer can read the bids before the close"),
+        ({"mailboxes": ["a", "b"], "faulty_mailboxes": 1}, "mailboxes: 2, of which 1 may fail"),
+        ({"beacon": "quicknet"}, "randomness: beacon quicknet"),
+    ):
+        assert expected in labels(**changes)
+        assert expected not in plain
+    ex_post = "credible ex post only"
+    assert ex_post in plain
+    assert ex_post not in labels(mailboxes=["a"])
+    assert ex_post in labels(mailboxes=["a"], profile="P0")
 
 
 def test_an_artifact_that_the_manifest_does_not_fit_is_a_deviation(second_price: CheckedArtifact) -> None:
