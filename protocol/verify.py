@@ -290,6 +290,7 @@ def _stale(trust: Trust | None, size: int) -> Head | None:
         raise InconclusiveError(
             f"stale: the log ends at {size}, the verifier has seen {trust.checkpoint.size} (spec 4.13)"
         )
+    hash_from_hex(trust.checkpoint.root, "trust root")
     return trust.checkpoint
 
 
@@ -401,24 +402,25 @@ def _judge(loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None = Non
 def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, epoch: int | None) -> None:
     trust, at = aids.trust, aids.at
     session = loaded.session
-    verdict.checked["checkpoints"] = len(loaded.checkpoints)
-    manifest = session.manifest
-    verdict.labels = [*manifest.labels, *_labels(session)]
-    verdict.trusted = trust is not None
-    verdict.session = session
+    manifest, count = session.manifest, 0
     session.add_cosigned(loaded.checkpoints)
     for beacon_round, signature in aids.beacons.items():
         session.supply_beacon(beacon_round, signature)
     judge = Judge(session, runner)
     broken: list[Finding] | None = None  # an artifact that does not fit the manifest decides nothing
     for index, entry in loaded.entries:
-        verdict.checked["log entries"] += 1
+        count += 1
         if index:
             session.apply(index, entry)
         if epoch is None and not broken and index % SWEEP == 0 and judge.ready(index + 1, BATCH):
             broken = _check_runner(runner, session) if broken is None else broken
             if not broken:
                 judge.advance()
+    # only now every byte is checked: nothing is said of a log before
+    verdict.checked.update({"log entries": count, "checkpoints": len(loaded.checkpoints)})
+    verdict.labels = [*manifest.labels, *_labels(session)]
+    verdict.trusted = trust is not None
+    verdict.session = session
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
     judged = range(manifest.rounds) if epoch is None else manifest.rounds_of(epoch)
     responses, unread = _open_sealed(session, judged, aids.seal_key)
