@@ -9,6 +9,28 @@ from pathlib import Path
 from protocol.errors import LimitError, MalformedError
 
 
+def make_folder(folder: Path, *, durable: bool = True, mode: int = 0o777) -> None:
+    """Make a folder and those above it; a new folder is durable once the one that names it is synced.
+
+    Args:
+        folder: Which; it may exist.
+        durable: Whether to fsync what names the new ones before returning.
+        mode: Permission bits of the folder itself, less the process's mask.
+    """
+    made = [item for item in (folder, *folder.parents) if not item.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    for item in made if durable else ():
+        _sync_folder(item.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o644, new: bool = False) -> None:
     """Write a file by a temporary one in the same directory, so that readers see the old or the new bytes.
 
@@ -22,7 +44,7 @@ def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o6
     Raises:
         FileExistsError: If `new` and it exists.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, durable=durable)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     temporary.unlink(missing_ok=True)  # left by a kill; it may be a second name of a file in use, so never truncated
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -42,11 +64,7 @@ def write_file(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o6
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync_folder(path.parent)
 
 
 def read_file(path: Path, limit: int) -> bytes:

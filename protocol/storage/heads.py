@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from protocol.errors import MalformedError, VerificationError
 from protocol.log.note import Checkpoint
-from protocol.storage.files import read_file, write_file
+from protocol.storage.files import make_folder, read_file, write_file
 
 HEADER: Final = "credible-heads-v1"
 _LIMIT: Final = 1 << 20
@@ -36,7 +36,7 @@ class HeadStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

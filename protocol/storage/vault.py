@@ -12,7 +12,7 @@ import apsw
 
 from protocol.encoding import hash_of
 from protocol.errors import InconclusiveError, MalformedError
-from protocol.storage.files import write_file
+from protocol.storage.files import make_folder, write_file
 
 FORMAT: Final = 2
 MINIMUM_SQLITE: Final = (3, 51, 3)  # earlier ones may corrupt a WAL database on reset (hardening 3)
@@ -77,7 +77,7 @@ class Vault:
             FileExistsError: If the file exists.
         """
         _check_library()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent, mode=0o700)
         memory = apsw.Connection(":memory:")
         memory.execute(
             "CREATE TABLE entries (position INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;"

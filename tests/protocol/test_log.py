@@ -93,6 +93,8 @@ def test_other_checkpoint_texts_are_refused(change) -> None:  # type: ignore[no-
         b"",
         b"text\n",
         b"text\n\n",
+        b"\n\n\xe2\x80\x94 name AAAAAAAA\n",
+        b"text\n\xe2\x80\x94 name AAAAAAAA\n",
         b"text\n\n\xe2\x80\x94 name AAAAAAAA",
         b"text\n\n- name AAAAAAAA\n",
         b"text\n\n\xe2\x80\x94 name AAAA\n",

@@ -15,6 +15,7 @@ from protocol import messages as m
 from protocol.artifact import RoundInput, RoundOutput
 from protocol.artifact.static import CheckedArtifact
 from protocol.auctioneer import Auctioneer, RefusedError
+from protocol.encoding import Message
 from protocol.errors import MalformedError, SignatureError, VerificationError
 from protocol.evidence import check_artifact, check_complaints, check_verdicts, recheck
 from protocol.manifest import Manifest
@@ -156,6 +157,21 @@ def test_a_false_close_is_a_deviation(second_price: CheckedArtifact, changes: di
     assert table.session.findings == []
     log_close(table, **changes)
     assert rule in rules_of(table.session.findings)
+
+
+def test_an_auditor_may_convict_by_the_log_alone(second_price: CheckedArtifact) -> None:  # spec 7.9, 8.4
+    class Misclosing(Auctioneer):
+        def _put(self, body: Message) -> int:
+            return super()._put(
+                msgspec.structs.replace(body, coms_root="00" * 32) if isinstance(body, m.Close) else body
+            )
+
+    table = Table(second_price, rounds=1, auctioneer=Misclosing)
+    table.play(0, BIDS)
+    assert rules_of(table.end()) == {"3.8"}
+    shown = table.judge()
+    assert {(finding.rule, finding.party) for finding in shown.findings} == {("3.8", "auctioneer")}
+    assert shown.waiting == []  # the verdict rests on what everybody sees
 
 
 def test_bids_after_the_close_do_not_count(second_price: CheckedArtifact) -> None:  # A3, A18

@@ -30,6 +30,34 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["file"]  # no temporary file stays
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of paths that fsync is called for."""
+    paths: list[str] = []
+    sync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        paths.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return paths
+
+
+def test_a_durable_file_is_synced_before_it_is_named_and_its_new_folders_after(  # hardening 4.1
+    tmp_path: Path, synced: list[str]
+) -> None:
+    write_file(tmp_path / "a" / "b" / "file", b"x")
+    folders = [str(tmp_path / "a"), str(tmp_path)]
+    assert synced == [*folders, str(tmp_path / "a" / "b" / f".file.{os.getpid()}.tmp"), str(tmp_path / "a" / "b")]
+    synced.clear()
+    write_file(tmp_path / "a" / "b" / "file", b"y")
+    assert len(synced) == 2
+    synced.clear()
+    write_file(tmp_path / "a" / "c" / "file", b"x", durable=False)
+    assert synced == []
+
+
 def test_what_a_kill_left_between_two_names_is_not_truncated(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_file(path, b"first", new=True)
@@ -235,6 +263,20 @@ def test_what_is_read_back_otherwise_than_written_is_not_signed_over(
         last = heads.last(KEY.name)
         assert last is not None
         assert last.size == 2
+
+
+def test_a_published_log_is_on_the_disk(stored: Path, synced: list[str]) -> None:  # hardening 4.2, 4.3
+    def files(*names: str) -> list[int]:
+        return [max(i for i, path in enumerate(synced) if f"/{name}" in path) for name in names]
+
+    with HeadStore(stored / "heads") as heads, LogStore(stored / "log", KEY, heads) as log:
+        log.publish()
+    order = files("tile/entries/000.p/.3.", "tile/0/000.p/.3.", ".heads.", "public/.checkpoint.")
+    assert max(order[:2]) < order[2] < order[3]  # tiles, then the second store, then the checkpoint
+    synced.clear()
+    (stored / "log" / "public" / CHECKPOINT).unlink()
+    with HeadStore(stored / "heads") as heads, LogStore(stored / "log", KEY, heads):
+        assert files("tile/entries/000.p/.3.", "tile/0/000.p/.3.", "public/.checkpoint.")
 
 
 def test_a_kill_between_the_second_store_and_the_publication_is_made_good(stored: Path) -> None:
