@@ -4,8 +4,8 @@
 
 Each mutant changes one operator, constant, condition or statement in a copy of the tree; it is killed if a test of its
 module's list fails. The tests that run the changed line come first, those that run little else before others; the whole
-list decides that a mutant survives. The state file keeps every result, so an interrupted run goes on; `--again` tries
-those that survived once more, with tests that were written since.
+list decides that a mutant survives, at once or, after `--quick`, in a run with `--again`, which tries survivors once more.
+The state file keeps every result, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -173,14 +173,16 @@ def run_tests(copy: Path, arguments: list[str], environment: dict[str, str] | No
     return done.returncode == 0
 
 
-def survives(copy: Path, path: str, line: int, source: str, lines: Lines) -> bool:
-    """Run the tests of a module on a mutant."""
+def survives(copy: Path, path: str, line: int, source: str, lines: Lines, *, quick: bool) -> bool:
+    """Run the tests of a module on a mutant; if `quick`, only those that run its line, if there are any."""
     target = copy / path
     original = target.read_text("utf-8")
     target.write_text(source, "utf-8")
     first = lines.get((path, line), [])[:FIRST]
     try:
-        return (not first or run_tests(copy, first)) and run_tests(copy, TARGETS[path])
+        if first and not run_tests(copy, first):
+            return False
+        return (quick and bool(first)) or run_tests(copy, TARGETS[path])
     finally:
         target.write_text(original, "utf-8")
 
@@ -192,6 +194,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--state", type=Path, default=ROOT / "out" / "mutants.json")
+    parser.add_argument("--quick", action="store_true", help="leave the whole list to a run with --again")
     parser.add_argument("--again", action="store_true", help="try survivors again")
     chosen = parser.parse_args()
     chosen.state.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +214,7 @@ def main() -> None:
             copy = free.pop()
             try:
                 line = int(job[1].removeprefix(f"{job[2]}:").partition(":")[0])
-                results[job[1]] = survives(copy, job[2], line, job[0], lines)
+                results[job[1]] = survives(copy, job[2], line, job[0], lines, quick=chosen.quick)
             finally:
                 free.append(copy)
             chosen.state.write_text(json.dumps(results, indent=0))
