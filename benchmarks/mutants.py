@@ -4,8 +4,8 @@
 
 Each mutant changes one operator, constant, condition or statement in a copy of the tree; it is killed if a test of its
 module's list fails. The tests that run the changed line come first, those that run little else before others; the whole
-list decides that a mutant survives, at once or, after `--quick`, in a run with `--again`, which tries survivors once more.
-The state file keeps every result, so an interrupted run goes on.
+list decides that a mutant survives, at once or, after `--quick`, in a run with `--again`, which tries survivors once
+more. The state file keeps every result, so an interrupted run goes on.
 """
 
 from __future__ import annotations
