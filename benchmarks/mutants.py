@@ -148,7 +148,9 @@ def covering(copy: Path, scratch: Path) -> Lines:
     """Run the lists once and return which tests run which lines."""
     data = scratch / "coverage"
     tests = sorted({test for tests in TARGETS.values() for test in tests})
-    run_tests(copy, ["--cov=protocol", "--cov-context=test", "--cov-report=", *tests], {"COVERAGE_FILE": str(data)})
+    options = ["-n", "2", "--cov=protocol", "--cov-context=test", "--cov-report="]
+    if not run_tests(copy, [*options, *tests], {"COVERAGE_FILE": str(data)}, limit=3600):
+        raise SystemExit("the tests fail without any mutation")
     measured = CoverageData(str(data))
     measured.read()
     lines: dict[tuple[str, int], set[str]] = {}
@@ -159,13 +161,15 @@ def covering(copy: Path, scratch: Path) -> Lines:
     return {place: sorted(tests, key=lambda test: (size[test], test)) for place, tests in lines.items()}
 
 
-def run_tests(copy: Path, arguments: list[str], environment: dict[str, str] | None = None) -> bool:
+def run_tests(
+    copy: Path, arguments: list[str], environment: dict[str, str] | None = None, *, limit: float = 400
+) -> bool:
     """Run tests in a copy; return whether all pass. A run that no longer ends has not."""
     options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--timeout", "120"]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *arguments],
-            cwd=copy, capture_output=True, timeout=400, check=False,
+            cwd=copy, capture_output=True, timeout=limit, check=False,
             env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
