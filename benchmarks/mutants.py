@@ -41,6 +41,7 @@ RULES: Final = [
 LOG: Final = [
     T + "test_tree.py",
     T + "test_log.py",
+    T + "test_limits.py",
     "tests/credible/test_log_cli.py",
     T + "test_verify.py",
     T + "test_paths.py",
@@ -56,7 +57,7 @@ TARGETS: Final = {
     "protocol/evidence.py": RULES,
     "protocol/session.py": RULES,
     "protocol/state.py": RULES,
-    "protocol/log/tree.py": [*LOG[:2], T + "test_vectors.py"],
+    "protocol/log/tree.py": [*LOG[:3], T + "test_vectors.py"],
     "protocol/log/note.py": [*LOG[1:], T + "test_vectors.py"],
     "protocol/log/policy.py": [*LOG[1:], T + "test_vectors.py"],
     "protocol/log/tiles.py": LOG[1:],

@@ -480,6 +480,8 @@ def test_the_unbent_logs_break_no_rule(logs: dict[str, Log]) -> None:
     for name, log in logs.items():
         session = log.prefix(len(log.entries))
         assert session.unproven == [], name
+        assert session.counts["without effect"] == 0, name
+        assert sum(session.counts.values()) == len(log.entries), name
         assert session.complete
 
 

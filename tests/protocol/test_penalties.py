@@ -15,10 +15,14 @@ from protocol.artifact.static import CheckedArtifact
 from protocol.errors import VerificationError
 from protocol.escrow import ESCROW, POOL, AccountBook, check_manifest_stakes, epoch_amounts
 from protocol.penalties import (
+    audit_chance,
     audits_needed,
+    best_revenue,
+    clean_audits,
     detection_fixed,
     detection_independent,
     gain_bound,
+    least_independent,
     penalty_epochs,
     penalty_fine_fixed,
     penalty_fixed,
@@ -154,3 +158,62 @@ def test_unbalanced_movements_are_refused() -> None:
     assert epoch_amounts("x", 5, {"y": 2}, {}) == {POOL: 7, "x": -5, "y": -2}
     assert epoch_amounts("x", 5, {"y": 2}, {"y": 3}) == {POOL: 7, ESCROW: -3, "x": -5, "y": 1}
     assert epoch_amounts("x", 0, {}, {}) == {}
+
+
+def test_a_movement_is_made_once_and_the_same() -> None:  # spec 9.14
+    book = AccountBook()
+    assert book.move("x", {AccountBook.OUTSIDE: -5, "a": 5})
+    assert not book.move("x", {AccountBook.OUTSIDE: -5, "a": 5, "b": 0})
+    with pytest.raises(ValueError, match="made with other amounts"):
+        book.move("x", {AccountBook.OUTSIDE: -6, "a": 6})
+    with pytest.raises(ValueError, match="would leave a with -1"):
+        book.move("y", {"a": -6, AccountBook.OUTSIDE: 6})
+    assert book.balances == {AccountBook.OUTSIDE: -5, "a": 5}
+
+
+def test_what_no_chance_of_audit_deters_is_refused() -> None:  # spec 9.10
+    lag, largest = 2, 10
+    assert audit_chance(10, 31, lag, largest) == Fraction((10 << 20) // 11 + 1, 1 << 20)
+    assert audit_chance(0, 31, lag, largest) == Fraction(1, 1 << 20)
+    for exposure, penalty in ((10, 30), (5, 30), (-1, 31), (11, 31), (-1, 30)):
+        with pytest.raises(ValueError, match=r"\(L \+ 1\) g_max"):
+            audit_chance(exposure, penalty, lag, largest)
+
+
+def test_clean_audits_and_their_confidence() -> None:  # spec 9.8
+    assert clean_audits(1, Fraction(1, 2)) == 0.5
+    assert clean_audits(300) == pytest.approx(0.00993, abs=1e-5)
+    for k, confidence in ((0, Fraction(1, 2)), (1, Fraction(0)), (1, Fraction(1)), (0, Fraction(1)), (-1, Fraction(2))):
+        with pytest.raises(ValueError, match="wanted at least 1, and above 0 and below 1"):
+            clean_audits(k, confidence)
+
+
+def test_the_penalty_at_which_w_rounds_gain_nothing() -> None:  # spec 9.5
+    for deviating in (1, 2, 5):
+        need = least_independent(5, Fraction(1, 3), G, deviating)
+        assert deviating * G == detection_independent(Fraction(1, 3), deviating) * need
+
+
+def test_the_least_number_of_audits_by_search() -> None:  # spec 9.8
+    for rounds in (1, 4, 7):
+        for deviating in range(1, rounds + 1):
+            for miss in (Fraction(0), Fraction(1, 10), Fraction(1, 2), Fraction(99, 100)):
+                least = next(k for k in range(1, rounds + 1) if 1 - detection_fixed(rounds, k, deviating) <= miss)
+                assert audits_needed(rounds, deviating, miss) == least
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=2), min_size=1, max_size=4))
+def test_best_revenue_by_trying_every_outcome(bids: list[list[int]]) -> None:  # spec 9.11
+    seats = range(len(bids))
+    whole = max(bids[i][0] + bids[j][1] for i in seats for j in seats)
+    single = max([bids[i][0] + bids[j][1] for i in seats for j in seats if i != j]
+                 + [bids[i][item] for i in seats for item in range(2)])  # fmt: skip
+    assert best_revenue(bids, 3) == whole << 3
+    assert best_revenue(bids, 3, "unit_demand") == single << 3
+    wide = [list(column) for column in zip(*bids, strict=True)]  # two bidders, several items
+    items = range(len(bids))
+    pairs = [wide[0][i] + wide[1][j] for i in items for j in items if i != j]
+    assert best_revenue(wide, 0, "unit_demand") == max(pairs + [value for row in wide for value in row])
+    assert best_revenue([], 3) == best_revenue([[]], 3) == best_revenue([[], []], 3) == 0
+    with pytest.raises(ValueError, match="wanted additive or unit_demand"):
+        best_revenue(bids, 3, "other")
