@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 
+from benchmarks.rules import functions
 from tests.conftest import ROOT
 from tests.rules import cited, numbers, read_rules
 
