@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.mutants import ROOT, change, replaced, sites
-from tests.rules import TABLE, Rule, cited, numbers, read_rules
+from tests.rules import TABLE, Rule, cited, functions, numbers, read_rules
 
 TRIES: Final = 5
 WORKERS: Final = 2
@@ -41,15 +41,6 @@ class Mutation:
     after: str
     source: str
     distance: int
-
-
-def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Yield the functions of a module by qualified name."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            yield node.name, node
-        elif isinstance(node, ast.ClassDef):
-            yield from ((f"{node.name}.{item.name}", item) for item in node.body if isinstance(item, ast.FunctionDef))
 
 
 def mutations(path: str, rule: str) -> Iterator[Mutation]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import ast
 
-from benchmarks.rules import functions
 from tests.conftest import ROOT
-from tests.rules import cited, numbers, read_rules
+from tests.rules import cited, functions, numbers, read_rules
 
 
 def citations(*folders: str) -> set[str]:
