@@ -213,7 +213,8 @@ def main() -> None:
             skip = shutil.ignore_patterns(".venv*", ".git", "out", "runs", ".*_cache", "__pycache__", ".hypothesis")
             shutil.copytree(ROOT, copies[-1], ignore=skip)
         free = list(copies)
-        lines = covering(copies[0], Path(scratch)) if todo else {}
+        # what is tried again has met the tests of its line before
+        lines = covering(copies[0], Path(scratch)) if todo and (chosen.quick or not chosen.again) else {}
 
         def run(job: tuple[str, str, str]) -> None:
             copy = free.pop()
