@@ -504,6 +504,30 @@ def test_entries_that_come_after_their_epoch_is_forgotten_count_as_before(logs: 
     assert len(kept.findings) > 50
 
 
+@pytest.mark.parametrize(
+    ("name", "final"),
+    [("plain", True), ("full", True), ("context", True), ("early", True),
+     ("sealed", False), ("asked", False), ("guilty", False)],
+)  # fmt: skip
+def test_only_what_cannot_come_up_again_is_final(logs: dict[str, Log], name: str, final: bool) -> None:
+    log = logs[name]
+    size = len(log.entries)
+    session, early = log.prefix(size), log.prefix(size)
+    manifest = session.manifest
+    last = max(session.epoch_deadline(0, "whole"), session.deadline(manifest.rounds_of(0)[-1], "complaint"))
+    root = log.table.auctioneer.log.tree.root(size).hex()
+    if name != "plain":  # whose second epoch shows the time
+        early.add_cosigned([Cosigned(size, root, last)])
+        assert not early.final(0, size)
+        session.add_cosigned([Cosigned(size, root, last + 1)])
+        assert not session.final(0, size - 1)
+    assert session.final(0, size) == final
+    settled = next((i for i, s in enumerate(log.statements) if isinstance(s.body, m.Settlement | m.Halt)), size)
+    before = log.prefix(settled)
+    before.add_cosigned([Cosigned(settled, log.table.auctioneer.log.tree.root(settled).hex(), last + 1)])
+    assert not before.final(0, settled)
+
+
 def test_what_dishonest_auditors_passed_is_found_while_the_log_is_read(artifact: CheckedArtifact) -> None:
     table = Table(artifact, rounds=3, epoch=1, lag=1, preset="prompt", q=Fraction(1), bidders=2, auditors=2,
                   auctioneer=Overcharging)  # fmt: skip
