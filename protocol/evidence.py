@@ -30,7 +30,6 @@ _BY_RE_EXECUTION = {
     "3.16",
 }  # rules that the disclosed round alone decides
 CANARY = "canary"  # party of a finding that the arbiter planted: it convicts nobody, and no auditor may miss it
-BATCH = 1000  # rounds that are judged at a time while a log is read
 LOTTERY = "lottery"  # class of a recorded winner among tied bids, explained but not re-drawn
 
 
@@ -515,7 +514,7 @@ class Judge:
         self._counts: Counter[str] = Counter()
         self._ready: list[int] = []
 
-    def ready(self, index: int, least: int = BATCH) -> bool:
+    def ready(self, index: int, least: int) -> bool:
         """Whether at least so many rounds can be judged and forgotten, since nothing from a log index on changes them.
 
         Args:
@@ -582,8 +581,3 @@ class Judge:
         ordered = sorted(findings, key=lambda finding: (finding.round, finding.rule, finding.text))
         self._counts.update(counts)
         return Judgement(ordered, [*session.unproven, *waiting], dict(self._counts))
-
-
-def judge(session: Session, runner: Runner) -> Judgement:
-    """Judge a session in clear whose entries are applied."""
-    return Judge(session, runner).conclude()

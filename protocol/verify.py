@@ -32,7 +32,7 @@ from protocol.errors import (
     VerificationError,
 )
 from protocol.escrow import check_manifest_stakes
-from protocol.evidence import BATCH, Judge, check_artifact
+from protocol.evidence import Judge, check_artifact
 from protocol.keys import VerifierKey
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
 from protocol.log.policy import MAX_POLICY, Policy
@@ -61,6 +61,7 @@ from protocol.storage.files import read_file
 MAX_FILE: Final = 16 * 1024 * 1024  # spec 12, of a bundle
 MAX_FILES: Final = 100_000
 SWEEP: Final = 256  # entries between two looks for epochs that can be judged and forgotten
+BATCH: Final = 1000  # rounds that are judged at a time while a log is read
 MANIFEST_FILE: Final = "manifest.json"
 POLICY_FILE: Final = "policy.txt"
 ARTIFACT_FILE: Final = "artifact.onnx"
@@ -558,9 +559,8 @@ def _verify_bundle(folder: Source, aids: Aids, verdict: Verdict) -> None:
             raise RootMismatchError(bytes.fromhex(root), bytes.fromhex(seen.root))
     epoch = _bundle_epoch(session, entries)
     session.first_epoch = epoch
-    last = entries[-1][
-        0
-    ]  # later checkpoints prove the entries; what they show of later times is not this bundle's matter
+    # later checkpoints prove the entries; what they show of later times is not this bundle's matter
+    last, _ = entries[-1]
     within = {item.cosigned for item in checkpoints if item.checkpoint.size <= last + 1}
     _judge(Loaded(session, entries, within, artifact), aids, verdict, epoch)
 

@@ -1,4 +1,4 @@
-"""Shape annotations of `mechanisms` are checked at run time in every test (style guide)."""
+"""What holds in every test: shapes of `mechanisms` are checked at run time, sessions are judged in both ways."""
 
 from __future__ import annotations
 

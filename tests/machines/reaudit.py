@@ -10,7 +10,7 @@ import onnxruntime
 from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[import-not-found]
 
 from protocol.artifact.engine import Engine
-from protocol.evidence import judge
+from protocol.evidence import Judge
 from protocol.verify import Trust, load_public
 
 
@@ -21,7 +21,7 @@ def main(folder: Path, trust: Path) -> None:
     session.add_cosigned({note.cosigned for note in loaded.checkpoints})
     for index, entry in loaded.entries[1:]:
         session.apply(index, entry)
-    shown = judge(session, Engine(loaded.artifact))
+    shown = Judge(session, Engine(loaded.artifact)).conclude()
     result = {
         "onnxruntime": onnxruntime.__version__,
         "avx2": bool(__cpu_features__.get("AVX2")),

@@ -24,7 +24,7 @@ from protocol.auctioneer import Auctioneer, RefusedError
 from protocol.encoding import hash_of
 from protocol.errors import InconclusiveError, ProtocolError, SignatureError, VerificationError
 from protocol.escrow import check_manifest_stakes
-from protocol.evidence import judge
+from protocol.evidence import Judge
 from protocol.keys import SigningKey
 from protocol.log.equivocation import Equivocation, compare
 from protocol.log.note import Checkpoint, sign_checkpoint
@@ -111,7 +111,7 @@ def test_the_coin_waits_for_the_beacon(second_price: CheckedArtifact, tmp_path: 
     assert any("beacon round 1000" in text for text in shown.waiting)
     fresh = table.read_again()
     fresh.supply_beacon(1000, bytes.fromhex(QUICKNET[1000]))  # with its bytes at hand, silence does
-    assert rules_of(judge(fresh, table.engine).findings) == {"6.5"}
+    assert rules_of(Judge(fresh, table.engine).conclude().findings) == {"6.5"}
     with pytest.raises(SignatureError):
         fresh.supply_beacon(1001, bytes.fromhex(QUICKNET[1000]))
     trust = table.publish(tmp_path / "waits", second_price.data)
