@@ -535,7 +535,6 @@ class Judge:
         self._findings.update(rechecked, check_complaints(session, rounds))
         self._findings.update(check_verdicts(session, rechecked, epochs=epochs))
         for epoch in epochs:
-            self._findings.update(session.left_out(epoch)[0])
             session.forget(epoch)
         self._counts.update(counts)
         self._ready = []

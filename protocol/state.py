@@ -393,7 +393,7 @@ class SessionState:
         return findings, []
 
     def left_out(self, epoch: int, *, settled: bool = True) -> tuple[list[Finding], list[str]]:
-        """Return the same for one epoch.
+        """Return what `overdue` returns, for one epoch.
 
         Args:
             epoch: Epoch, from 0.
@@ -445,8 +445,8 @@ class SessionState:
     def final(self, epoch: int, index: int) -> bool:
         """Whether no entry at or after a log index can change what there is to judge of an epoch.
 
-        That is so once it is settled without a deviation and its last deadlines are proven passed. It is not asked of
-        sessions with sealed disclosure or canaries, whose rounds may come up again.
+        That is so once it is settled without a deviation, with nothing left out or late, and its last deadlines are
+        proven passed. It is not said of sessions with sealed disclosure or canaries, whose rounds may come up again.
         """
         state = self.epochs.get(epoch)
         if state is None or state.settlement is None or self.condemned(epoch) or self.halted_epoch is not None:
@@ -457,7 +457,7 @@ class SessionState:
         if any(self.beacon_for(self.manifest.beacon_of_round(i)) is None for i in rounds):
             return False
         last = max(self.epoch_deadline(epoch, "whole"), self.deadline(rounds[-1], "complaint"))
-        return self._proven_late(index, last) and not self.left_out(epoch)[1]
+        return self._proven_late(index, last) and self.left_out(epoch) == ([], [])
 
     def forget(self, epoch: int) -> None:
         """Let go of what the rounds of a `final` epoch hold, after it was judged; epochs go in order.
