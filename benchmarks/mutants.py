@@ -54,6 +54,7 @@ MONEY: Final = [
 ]
 TARGETS: Final = {
     "protocol/verify.py": [T + "test_evidence.py", T + "test_verify.py", T + "test_paths.py", "tests/adversaries"],
+    "protocol/receipts.py": [T + "test_evidence.py", T + "test_verify.py", T + "test_paths.py", "tests/adversaries"],
     "protocol/evidence.py": [*RULES, "tests/credible/test_records.py"],
     "protocol/session.py": RULES,
     "protocol/state.py": RULES,

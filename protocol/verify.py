@@ -1,4 +1,4 @@
-"""Judging what somebody hands over: a session's public folder, an epoch's bundle, a receipt (spec 8).
+"""Judging what somebody hands over: a session's public folder or an epoch's bundle (spec 8).
 
 Nothing handed over is trusted but what the trust file pins; nothing else is read, nothing is written, no clock is
 asked.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -50,7 +50,6 @@ from protocol.log.tiles import (
     tile_path,
 )
 from protocol.log.tree import EMPTY_ROOT
-from protocol.mailbox import forced
 from protocol.manifest import Manifest
 from protocol.outcomes import unseal_response
 from protocol.session import Session
@@ -163,15 +162,16 @@ def verify_path(path: Path, trust: Trust | None = None, at: int | None = None, *
     """
     aids = aids or Aids(trust, at)
     if path.is_file():
-        return _guard(lambda verdict: _verify_bundle(Archive(unpack(read_file(path, MAX_ARCHIVE))), aids, verdict))
+        return guard(lambda verdict: _verify_bundle(Archive(unpack(read_file(path, MAX_ARCHIVE))), aids, verdict))
     public = path / "public" if (path / "public").is_dir() else path
     if public.is_symlink():
         return Verdict("malformed", notes=[f"{public}: a link, wanted a folder (hardening 1.11)"])
     reader = _verify_bundle if (public / ENTRIES).is_dir() else _verify_public
-    return _guard(lambda verdict: reader(public, aids, verdict))
+    return guard(lambda verdict: reader(public, aids, verdict))
 
 
-def _guard(work: Callable[[Verdict], None]) -> Verdict:
+def guard(work: Callable[[Verdict], None]) -> Verdict:
+    """Return the verdict that the work fills in; what it refuses is a verdict too (spec 8.6)."""
     verdict = Verdict("inconclusive")
     try:
         work(verdict)
@@ -607,95 +607,3 @@ def _body(entry: bytes) -> Message | None:
         return m.Statement.decode(entry).body
     except MalformedError:
         return None  # malformed bytes inside the log are evidence, judged with the rest (spec 8.4)
-
-
-def verify_receipts(files: Sequence[bytes], trust: Trust, folder: Path | None) -> Verdict:
-    """Judge receipts and what they promise: the statement is in the log by `appear_by` (spec 3.6, 3.7).
-
-    One receipt of the auctioneer convicts it where the statement is missing; without one, receipts of more mailboxes
-    than may be faulty do.
-
-    Args:
-        files: The receipts' bytes, all for one statement; for mailboxes' receipts also the statement's own bytes.
-        trust: What the verifier pins.
-        folder: Public folder of the log; without it only the auctioneer's signature is checked, which is inconclusive.
-    """
-
-    def work(verdict: Verdict) -> None:
-        if not files:
-            raise MalformedError("no receipt was given")
-        parsed = [m.Statement.decode(data.rstrip(b"\n")) for data in files]
-        bodies = [(statement, statement.body) for statement in parsed]
-        receipts = [(statement, body) for statement, body in bodies if isinstance(body, m.Receipt)]
-        if not receipts:
-            raise MalformedError(f"wanted a receipt statement, got {parsed[0].name}")
-        receipt = receipts[0][1]
-        if any(body.session != trust.session for _, body in receipts):
-            raise BindingError("the receipt is of another session (spec 8.5)")
-        if any(body.statement != receipt.statement for _, body in receipts):
-            raise BindingError("the receipts are for different statements (spec 8.5)")
-        if folder is None:
-            receipts[0][0].verify(VerifierKey.parse(trust.auctioneer))
-            verdict.trusted = True
-            raise InconclusiveError("no log was given to look for the statement in (spec 3.6)")
-        public = folder / "public" if (folder / "public").is_dir() else folder
-        loaded = load_public(public, trust)
-        session = loaded.session
-        verdict.trusted = True
-        verdict.checked["receipts"] = len(receipts)
-        session.add_cosigned({item.cosigned for item in loaded.checkpoints})
-        for index, entry in loaded.entries[1:]:
-            session.apply(index, entry)
-        rule, signed = "3.6", _by_auctioneer(session, receipts)
-        if signed is None:
-            statement = next((item for item in parsed if item.identity == receipt.statement), None)
-            if statement is None:
-                raise InconclusiveError(
-                    "receipts of mailboxes prove only with the statement itself beside them (spec 3.7)"
-                )
-            if not forced(session, statement, [item.data for item, _ in receipts]):
-                raise InconclusiveError("too few of the manifest's mailboxes stamped the statement in time (spec 3.7)")
-            rule, signed = "3.7", receipt
-        verdict.verdict = _judge_promise(session, loaded, signed)
-        if verdict.verdict == "deviation":
-            text = f"the statement {signed.statement[:16]}... has receipts and is not in the log in time"
-            verdict.findings.append(Finding(rule, signed.round, "auctioneer", text))
-
-    return _guard(work)
-
-
-def _by_auctioneer(session: Session, receipts: Sequence[tuple[m.Statement, m.Receipt]]) -> m.Receipt | None:
-    """Return the first receipt that the auctioneer signed; a key that the registrar revoked proves nothing (2.10)."""
-    mailboxes = {key.party for key in session.mailboxes}
-    for statement, receipt in receipts:
-        key = next((key for key in session.auctioneer_keys if key.party == statement.signer), None)
-        if key is not None:
-            statement.verify(key)
-            if key.party in session.reported:
-                raise InconclusiveError("the receipt is signed by a key that the registrar revoked (spec 2.10)")
-            return receipt
-        if statement.signer not in mailboxes:
-            raise BindingError(
-                "the receipt is signed by neither the auctioneer nor a mailbox of the session (spec 8.5)"
-            )
-    return None
-
-
-def _judge_promise(session: Session, loaded: PublicLog, receipt: m.Receipt) -> str:
-    """Return "holds" or "deviation": whether the log has the statement in time, as far as the checkpoints show."""
-    times = [(item.checkpoint.size, item.time) for item in loaded.checkpoints]
-    for index, entry in loaded.entries:
-        try:
-            identity = m.Statement.decode(entry).identity
-        except MalformedError:
-            continue  # junk in the log is its own finding, and hides no statement
-        if identity != receipt.statement:
-            continue
-        if any(size > index and time <= receipt.appear_by for size, time in times):
-            return "holds"
-        if not any(size <= index and time > receipt.appear_by for size, time in times):
-            raise InconclusiveError("no checkpoint at hand shows when the statement was logged (spec 3.6)")
-        return "deviation"
-    if not session.passed(receipt.appear_by):
-        raise InconclusiveError("the receipt's deadline has not passed in this log (spec 3.6)")
-    return "deviation"

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from credible.cli.common import Json, UsageError, read_input, show
 from protocol.encoding import MAX_STATEMENT, bytes_from_hex, hash_from_hex
 from protocol.errors import MalformedError
+from protocol.receipts import verify_receipts
 from protocol.storage.files import read_file
-from protocol.verify import Aids, Trust, Verdict, verify_path, verify_receipts
+from protocol.verify import Aids, Trust, Verdict, verify_path
 
 
 def verify(

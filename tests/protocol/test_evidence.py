@@ -28,10 +28,11 @@ from protocol.log.tiles import ProofFile
 from protocol.log.tree import EMPTY_ROOT
 from protocol.manifest import Manifest
 from protocol.outcomes import hide, rows_of
+from protocol.receipts import verify_receipts
 from protocol.session import Session
 from protocol.state import Cosigned
 from protocol.storage.archive import pack
-from protocol.verify import Aids, Head, Trust, _labels, load_public, verify_path, verify_receipts
+from protocol.verify import Aids, Head, Trust, _labels, load_public, verify_path
 from tests.harness import Table
 from tests.protocol.test_verify import history, rewrite_history, rolled_back, trust_of
 

@@ -34,7 +34,8 @@ from protocol.manifest import Manifest
 from protocol.penalties import audit_chance, gain_bound
 from protocol.randomness.beacon import GENESIS, beacon_round
 from protocol.randomness.lottery import assignment
-from protocol.verify import Aids, verify_path, verify_receipts
+from protocol.receipts import verify_receipts
+from protocol.verify import Aids, verify_path
 from tests.harness import Table, rules_of
 
 BIDS = {0: [500, 0], 1: [300, 700], 2: [50, 40]}

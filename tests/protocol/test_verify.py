@@ -17,7 +17,8 @@ from protocol.bundle import write_bundle
 from protocol.errors import InconclusiveError, MalformedError
 from protocol.keys import SigningKey
 from protocol.log.tiles import decode_bundle, encode_bundle, expected_tiles, history_path
-from protocol.verify import Head, Trust, _body, load_public, verify_path, verify_receipts
+from protocol.receipts import verify_receipts
+from protocol.verify import Head, Trust, _body, load_public, verify_path
 from tests.conftest import play
 from tests.harness import Table, rules_of
 

@@ -21,8 +21,9 @@ from protocol.log.note import Checkpoint, sign_checkpoint
 from protocol.manifest import Manifest
 from protocol.randomness.lottery import draw_winners, lottery_seed
 from protocol.randomness.tickets import audit_seed, draw_fixed
+from protocol.receipts import verify_receipts
 from protocol.state import encode_mask
-from protocol.verify import verify_path, verify_receipts
+from protocol.verify import verify_path
 
 
 class DropBid(Auctioneer):
