@@ -134,8 +134,15 @@ class Sandbox:
         return reply
 
     def _broken(self) -> ArtifactRefusedError:
+        """Close, and say how the child ended: what the kernel killed for time or memory is told from a defect."""
+        try:
+            code = self._child.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            how = "broke its protocol"
+        else:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
         self.close()
-        return ArtifactRefusedError("artifact failed: the child process died or broke its protocol")
+        return ArtifactRefusedError(f"artifact failed: the child process {how}")
 
     def _read(self, size: int, deadline: float) -> bytes:
         if self._child.stdout is None:
@@ -158,8 +165,9 @@ class Sandbox:
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGKILL)
+        if self._child.returncode is None:  # else its number may already be another process's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -99,24 +100,27 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _allow_cpu(allowance: int = CPU_SECONDS) -> None:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + 1 + allowance
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+def allow_cpu(seconds: float) -> None:
+    """End this process by SIGPROF once it has used so much more processor time; a new allowance replaces the last.
+
+    RLIMIT_CPU cannot do this in a process that serves many requests: the kernel compares it with time counted in ticks,
+    which drifts away from what getrusage reports, and so would end an honest child after some ten thousand rounds.
+    """
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def serve(stdin: BinaryIO, stdout: BinaryIO, allow_cpu: Callable[[int], None] = _allow_cpu) -> None:
+def serve(stdin: BinaryIO, stdout: BinaryIO, allow: Callable[[float], None] = allow_cpu) -> None:
     """Answer requests until the stream ends.
 
     Args:
         stdin: Frames with requests.
         stdout: Receives a frame with the reply to each.
-        allow_cpu: Gives each request its processor time, in seconds.
+        allow: Gives each request its processor time, in seconds.
     """
     engine: Engine | None = None
     while frame := read_frame(stdin):
         request = msgspec.msgpack.decode(frame, type=Request)
-        allow_cpu(JUDGE_SECONDS if request.job == "judge" else CPU_SECONDS)
+        allow(JUDGE_SECONDS if request.job == "judge" else CPU_SECONDS)
         try:
             if request.job == "load":
                 engine, reply = _load(request.data)
@@ -159,7 +163,7 @@ def main() -> None:
     stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints does not enter the protocol
     _limit()
-    _allow_cpu()
+    allow_cpu(CPU_SECONDS)
     serve(stdin, stdout)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -389,8 +390,12 @@ def test_the_sandbox_refuses_and_survives() -> None:  # spec 2.14
         assert sandbox.summary.certified
         assert sandbox.summary.max_bits == good.max_bits
         sandbox._child.kill()
-        with pytest.raises(ArtifactRefusedError, match="died"):
-            sandbox.run([])
+        assert sandbox.run([]) == []
+        with pytest.raises(ArtifactRefusedError, match="was ended by SIGKILL"):
+            sandbox.run([RoundInput(bids=[[1], [2]], participation=[1, 1], context=[])])
+    with Sandbox(good.data) as sandbox:
+        sandbox._child.send_signal(signal.SIGPROF)  # what the kernel sends where its processor time is used up
+        with pytest.raises(ArtifactRefusedError, match="was ended by SIGPROF"):
             sandbox.run([RoundInput(bids=[[1], [2]], participation=[1, 1], context=[])])
 
 

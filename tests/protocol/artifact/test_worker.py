@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -23,10 +26,10 @@ def artifact() -> CheckedArtifact:
     return build.single_item_reserve([2, 2], bidders=2, bid_max=10, share_bits=4, unit="1")
 
 
-def ask(*requests: Request) -> tuple[list[Reply], list[int]]:
+def ask(*requests: Request) -> tuple[list[Reply], list[float]]:
     """Send requests to the loop; return the replies and the processor time that each was given."""
     stdin, stdout = io.BytesIO(), io.BytesIO()
-    seconds: list[int] = []
+    seconds: list[float] = []
     for request in requests:
         write_frame(stdin, msgspec.msgpack.encode(request))
     stdin.seek(0)
@@ -46,6 +49,25 @@ def test_the_loop_loads_runs_and_judges(artifact: CheckedArtifact) -> None:
     assert loaded.summary.certified
     assert ran.outputs == judged.outputs == [RoundOutput(allocation=[[16, 0], [0, 16]], payment=[5 * 16, 2 * 16])]
     assert seconds[2] > seconds[1] == seconds[0]  # the judge is slower and gets more time
+
+
+def burn(allowance: float, bursts: int, each: float) -> int:
+    """Status of a process that gives itself an allowance before each burst of work."""
+    text = f"""
+import time
+from protocol.artifact.worker import allow_cpu
+for _ in range({bursts}):
+    allow_cpu({allowance})
+    end = time.process_time() + {each}
+    while time.process_time() < end:
+        pass
+"""
+    return subprocess.run([sys.executable, "-c", text], check=False).returncode
+
+
+def test_each_request_has_its_own_processor_time() -> None:  # hardening 2.12
+    assert burn(0.6, 1, 10.0) == -signal.SIGPROF
+    assert burn(0.6, 8, 0.2) == 0  # what earlier requests used is not counted against later ones
 
 
 def test_nothing_runs_before_a_file_is_loaded_or_after_a_refused_one(artifact: CheckedArtifact) -> None:
