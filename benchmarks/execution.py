@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.timing import medians
 from mechanisms.affine import AffineMaximizer
-from mechanisms.export import quantise_affine
+from mechanisms.export import quantise
 from protocol.artifact import RoundInput, Sandbox
 from protocol.artifact.engine import Engine
 
@@ -25,7 +25,7 @@ def main() -> None:
             boosts=torch.randn(entries, generator=source, dtype=torch.float64) * 0.1,
             weights=torch.ones(bidders, dtype=torch.float64),
         )
-        artifact = quantise_affine(auction, unit=Fraction(1, 10**6), bid_max=10**6, share_bits=16, name="1e-6")
+        artifact = quantise(auction, unit=Fraction(1, 10**6), bid_max=10**6, share_bits=16, name="1e-6")
         engine = Engine(artifact.data)
         values = torch.rand(batch, bidders, items, generator=source, dtype=torch.float64)
         bids = np.rint(values.numpy() * 1e6).astype(np.int64)

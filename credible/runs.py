@@ -1,4 +1,4 @@
-"""Loading what `train` and `export` wrote: a run's hard mechanism, an artifact's engine and grid."""
+"""What `train` writes and `export` and `evaluate` load: objectives by method, a run's hard mechanism."""
 
 from __future__ import annotations
 
@@ -11,28 +11,56 @@ from credible.settings import Setting
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
-    from mechanisms.affine import AffineMaximizer
+    from mechanisms.affine import AffineMaximizer, SizeBoosted
+    from mechanisms.training import LotteryAMA, SizeBoostAMA
 
 
-def load_run(folder: Path) -> tuple[Setting, AffineMaximizer, dict[str, Any]]:
+def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None = None) -> LotteryAMA | SizeBoostAMA:
+    """Return what a method trains on a setting.
+
+    Args:
+        setting: The setting.
+        method: One that it has a recipe for.
+        seed: Decides the random starts.
+        starts: How many mechanisms side by side, in place of the recipe's.
+
+    Raises:
+        MalformedError: If the setting has no recipe for the method, or the recipe does not fit it.
+    """
+    from mechanisms.training import LotteryAMA, SizeBoostAMA
+    from mechanisms.training.loop import step_generator
+
+    if method not in setting.train:
+        raise MalformedError(f"{setting.name} has no recipe for {method}, only for {', '.join(setting.train)}")
+    recipe = setting.train[method]
+    try:
+        if method == "size-boost":
+            reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
+            return SizeBoostAMA(setting.bidders, setting.items, reserves, recipe.classes)
+        count = recipe.starts if starts is None else starts
+        generator = step_generator(seed, 4, 0)
+        return LotteryAMA(setting.bidders, setting.items, recipe.entries, recipe.start, generator, starts=count)
+    except ValueError as error:
+        raise MalformedError(f"{setting.name}, recipe for {method}: {error}") from error
+
+
+def load_run(folder: Path) -> tuple[Setting, AffineMaximizer | SizeBoosted, dict[str, Any]]:
     """Return a run's setting, hard mechanism and configuration.
 
     Raises:
         MalformedError: If the folder is no finished or running run.
     """
-    from mechanisms.training import LotteryAMA
-    from mechanisms.training.loop import step_generator
     from mechanisms.training.run import RunError, read_config, read_weights
 
     try:
         config = read_config(folder)
         setting = msgspec.convert(config["setting"], Setting, strict=False)
         weights = read_weights(folder)
-        objective = LotteryAMA(setting.bidders, setting.items, setting.train.entries, 1.0, step_generator(0, 4, 0))
+        objective = objective_of(setting, config["method"], 0, starts=1)
         for name, tensor in objective.parameters().items():
             if weights[name].shape != tensor.shape:
                 raise MalformedError(f"{folder}: {name} has shape {tuple(weights[name].shape)}")
             tensor.copy_(weights[name])
-        return setting, objective.mechanism(float(config["scale"])), config
+        return setting, objective.mechanism(0, float(config["scale"])), config
     except (RunError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise MalformedError(f"{folder}: no usable run: {error}") from error

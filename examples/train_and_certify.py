@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from mechanisms.evaluation import evaluate
-from mechanisms.export import quantise_affine
+from mechanisms.export import quantise
 from mechanisms.training import LotteryAMA, Schedule, train
 from mechanisms.training.loop import step_generator
 from mechanisms.valuations import Uniform
@@ -20,7 +20,7 @@ auction = objective.mechanism()
 result = evaluate(auction, values, samples=50_000, seed=1)
 print(f"revenue {result.revenue:.4f} +- {result.revenue_se:.4f}, regret {result.regret} ({result.regret_kind})")
 
-artifact = quantise_affine(auction, unit=Fraction(1, 10**6), bid_max=10**6, share_bits=16, name="1e-6 of value")
+artifact = quantise(auction, unit=Fraction(1, 10**6), bid_max=10**6, share_bits=16, name="1e-6 of value")
 certificate = certify(artifact)
 print(f"certified: {certificate.certified}; float64 magnitudes below 2^{artifact.max_bits}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import comb
+
 from hypothesis import strategies as st
 
 from protocol.artifact import build
@@ -28,6 +30,17 @@ def menu_artifacts(draw: st.DrawFn, bid_max: int = 4, max_bidders: int = 3, max_
     boosts = draw(st.lists(st.integers(-40, 40), min_size=entries, max_size=entries))
     weights = draw(st.lists(st.integers(1, 7), min_size=bidders, max_size=bidders))
     return build.menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit="1")
+
+
+@st.composite
+def size_artifacts(draw: st.DrawFn, bid_max: int = 4, max_bidders: int = 3, max_items: int = 3) -> CheckedArtifact:
+    """Small size-boosted affine maximizers: boosts of any sign for every size vector, weights that do not divide."""
+    bidders, items = draw(st.integers(1, max_bidders)), draw(st.integers(1, max_items))
+    states = comb(items + bidders, bidders)
+    boosts = draw(st.lists(st.integers(-40, 40), min_size=states, max_size=states))
+    weights = draw(st.lists(st.integers(1, 7), min_size=bidders, max_size=bidders))
+    share_bits = draw(st.sampled_from([0, 1, 3]))
+    return build.size_boost(boosts, weights, items=items, bid_max=bid_max, share_bits=share_bits, unit="1")
 
 
 @st.composite

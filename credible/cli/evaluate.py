@@ -83,7 +83,7 @@ def evaluate(
     table.add_row("IR violation", f"{result.ir_violation:.3g}")
     table.add_row("overallocation", f"{result.overallocation:.3g}")
     table.add_row("samples", str(result.samples))
-    if chosen.values.kind == "tsuchiura":
+    if chosen.values["kind"] == store.RECORD:
         err.print(CAVEAT)
     show(
         {**asdict(result), "baselines": baselines, "surplus": ceiling, "auctioneer_regret": ceiling - result.revenue},

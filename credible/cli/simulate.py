@@ -11,7 +11,7 @@ import typer
 from credible import settings as store
 from credible.cli.common import Json, Seed, UsageError, bar, read_input, show
 from credible.money import format_fine
-from credible.records.values import recorded_rounds
+from credible.records.values import drawn_rounds, recorded_rounds
 from credible.simulation.agents import (
     AgentScenario,
     auctioneer_agent,
@@ -94,10 +94,12 @@ def simulate(
             values = uniform_values(header, participation, agents)
         else:
             chosen = store.load(setting)
-            if chosen.values.kind == "uniform":
+            if chosen.values["kind"] == store.RECORD:
+                values = sampled_values(recorded_rounds(chosen, held_out=True), agents)
+            elif chosen.values == {"kind": "uniform"}:
                 values = uniform_values(header, participation, agents)
             else:
-                values = sampled_values(recorded_rounds(chosen, held_out=True), agents)
+                values = sampled_values(drawn_rounds(chosen, agents), agents, participation)
             if (chosen.bidders, chosen.items) != (header.bidders, header.items):
                 raise ValueError(f"setting {setting} is for {chosen.bidders} x {chosen.items}, the artifact for "
                                  f"{header.bidders} x {header.items}")  # fmt: skip

@@ -12,12 +12,13 @@ import typer
 from credible import settings as store
 from credible.cli.common import Json, UsageError, bar, show
 from credible.records.values import valuation_model
+from credible.runs import objective_of
 
 
 def train(
     setting: Annotated[str, typer.Argument(help="Named setting, or a TOML file.")],
-    method: Annotated[str, typer.Option(help="What to train: lottery-ama.")] = "lottery-ama",
-    out: Annotated[Path | None, typer.Option(help="Run folder to write; runs/SETTING-SEED if left out.")] = None,
+    method: Annotated[str, typer.Option(help=f"What to train: {', '.join(store.METHODS)}.")] = "lottery-ama",
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; runs/SETTING-METHOD-SEED if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
     iterations: Annotated[int | None, typer.Option(help="Steps, in place of the setting's.", min=1)] = None,
@@ -26,20 +27,20 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a revenue-maximizing auction and keep the run in a folder."""
-    if method != "lottery-ama":
-        raise UsageError(f"method {method!r}, wanted lottery-ama")
+    if method not in store.METHODS:
+        raise UsageError(f"method {method!r}, wanted one of {', '.join(store.METHODS)}")
     if device not in ("auto", "cpu"):
         raise UsageError(f"device {device!r}, wanted auto or cpu")
     chosen = store.load(setting)
     import torch
 
-    from mechanisms.training import LotteryAMA, Schedule
+    from mechanisms.training import Schedule
     from mechanisms.training import train as train_loop
-    from mechanisms.training.loop import step_generator
     from mechanisms.training.run import RunError, RunFolder
 
     torch.set_num_threads(threads)
-    recipe = chosen.train
+    objective = objective_of(chosen, method, seed)
+    recipe = chosen.train[method]
     schedule = Schedule(
         iterations=iterations or recipe.iterations,
         batch_start=recipe.batch[0],
@@ -49,7 +50,6 @@ def train(
         learning_rate=recipe.learning_rate,
         boost_rate=recipe.boost_rate,
     )
-    objective = LotteryAMA(chosen.bidders, chosen.items, recipe.entries, recipe.start, step_generator(seed, 4, 0))
     values = valuation_model(chosen)
     config = {
         "method": method,
@@ -58,7 +58,7 @@ def train(
         "setting": msgspec.to_builtins(chosen),
         "scale": values.scale,
     }
-    folder = out or Path("runs") / f"{chosen.name}-{seed}"
+    folder = out or Path("runs") / f"{chosen.name}-{method}-{seed}"
     started = time.perf_counter()
     try:
         run = RunFolder(folder, config, resume=resume)
@@ -71,10 +71,16 @@ def train(
     except RunError as error:
         raise UsageError(str(error)) from error
     seconds = time.perf_counter() - started
-    validation = result.validation
-    shown = "already complete" if validation is None else f"hard revenue on a validation batch {validation:.5f}"
+    validation = result.validation[result.best]
+    worst = f" (worst of {objective.starts} starts {min(result.validation):.5f})" if objective.starts > 1 else ""
     show(
-        {"run": str(folder), "iterations": result.step, "validation_revenue": validation, "seconds": round(seconds, 3)},
-        [f"{folder}: {result.step} iterations in {seconds:.1f} s, {shown}"],
+        {
+            "run": str(folder),
+            "iterations": result.step,
+            "validation_revenue": validation,
+            "starts": list(result.validation),
+            "seconds": round(seconds, 3),
+        },
+        [f"{folder}: {result.step} iterations in {seconds:.1f} s, held-out hard revenue {validation:.5f}{worst}"],
         as_json=json,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from credible.records.tsuchiura import load, paired_rounds
-from credible.settings import Setting
+from credible.settings import RECORD, Setting
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_EVERY = 5  # every fifth letting day is held out
 PAIRING_SEED = 1
+DRAWN = 8192  # profiles that a simulation draws from
 
 
 def find_record(name: str) -> Path:
@@ -31,20 +32,38 @@ def find_record(name: str) -> Path:
 
 def recorded_rounds(setting: Setting, *, held_out: bool) -> list[Values]:
     """Return the record's rounds on the 10^-6 grid, of the training days or of the held-out days."""
-    by_day = paired_rounds(load(find_record(setting.values.record)), setting.bidders, PAIRING_SEED)
+    by_day = paired_rounds(load(find_record(setting.values["record"])), setting.bidders, PAIRING_SEED)
     days = sorted(by_day)
     chosen = [day for i, day in enumerate(days) if (i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1) == held_out]
     return [profile for day in chosen for profile in by_day[day]]
 
 
+def drawn_rounds(setting: Setting, secret: bytes) -> list[Values]:
+    """Return profiles drawn from a setting's valuation model, on its grid; the secret decides them."""
+    from mechanisms.training.loop import step_generator
+
+    model = valuation_model(setting)
+    profiles = model.sample(DRAWN, step_generator(int.from_bytes(secret[:4], "big"), 8, 0)).numpy()
+    return [list(profile) for profile in setting.grid_unit().to_grid(profiles).tolist()]
+
+
 def valuation_model(setting: Setting, *, held_out: bool = False) -> ValuationModel:
-    """Return the valuation model of a setting; for a record, of its training or held-out letting days."""
+    """Return the valuation model of a setting; for a record, of its training or held-out letting days.
+
+    Raises:
+        MalformedError: If the values are of no known kind or a parameter does not fit.
+    """
     import torch
 
-    from mechanisms.valuations import Empirical, Uniform
+    from mechanisms.valuations import Empirical, named
 
-    if setting.values.kind == "uniform":
-        return Uniform(setting.bidders, setting.items, setting.values.low, setting.values.high)
+    parameters = dict(setting.values)
+    kind = parameters.pop("kind")
+    if kind != RECORD:
+        try:
+            return named(kind, setting.bidders, setting.items, parameters)
+        except ValueError as error:
+            raise MalformedError(f"{setting.name}: {error}") from error
     rounds = recorded_rounds(setting, held_out=held_out)
     zeros = [0] * setting.items
     rows = [[seat if seat is not None else zeros for seat in profile] for profile in rounds]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -13,15 +13,8 @@ from credible.money import GridUnit
 from protocol.errors import MalformedError
 
 FOLDER: Final = Path(__file__).parent
-
-
-class Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where valuations come from: "uniform" on [low, high], or "tsuchiura" (the procurement record in `record`)."""
-
-    kind: str
-    low: float = 0.0
-    high: float = 1.0
-    record: str = ""
+RECORD: Final = "tsuchiura"
+METHODS: Final = ("lottery-ama", "size-boost")
 
 
 class GridTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,37 +25,53 @@ class GridTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share_bits: int
 
 
-class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The recipe of the lottery AMA; `entries` 0 starts from all deterministic allocations."""
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one method trains on a setting.
 
-    entries: int
-    start: float
+    Schedule: `iterations`, `batch`, `temperature` (first and last), `learning_rate`, `boost_rate`. Of a lottery AMA:
+    `entries` (0 starts from all deterministic allocations), `start` (spread of the logits), `starts` (menus trained
+    side by side, the best is kept). Of size boosts: `reserves` (one start each), `classes` ("sorted" or "ordered").
+    """
+
     iterations: int
     batch: tuple[int, int]
     temperature: tuple[float, float]
     learning_rate: float
     boost_rate: float = 0.0
+    entries: int = 0
+    start: float = 0.0
+    starts: int = 1
+    reserves: tuple[float, ...] = ()
+    classes: Literal["sorted", "ordered"] = "sorted"
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One setting: the auction, its values, its grid, its recipe."""
+    """One setting: the auction, its values, its grid, a recipe for each method.
+
+    `values` names a valuation model in `kind` and gives its parameters, or the procurement record "tsuchiura". Bidders
+    of unit `demand` want one item; menus then give nobody more.
+    """
 
     name: str
     about: str
     bidders: int
     items: int
-    values: Values
+    values: dict[str, Any]
     grid: GridTable
-    train: Training
+    train: dict[str, Recipe]
+    demand: Literal["additive", "unit"] = "additive"
 
     def __post_init__(self) -> None:
         """Raise ValueError where a field leaves its range."""
         if self.bidders < 1 or self.items < 1:
             raise ValueError(f"{self.bidders} bidders and {self.items} items, wanted at least one of each")
-        if self.values.kind not in ("uniform", "tsuchiura"):
-            raise ValueError(f"values.kind is {self.values.kind!r}, wanted uniform or tsuchiura")
-        if self.values.kind == "tsuchiura" and self.items != 2:
-            raise ValueError(f"values of kind tsuchiura have 2 items, the setting says {self.items}")
+        if not isinstance(self.values.get("kind"), str):
+            raise ValueError(f"values.kind is {self.values.get('kind')!r}, wanted the name of a valuation model")
+        if self.values["kind"] == RECORD and (self.items != 2 or set(self.values) != {"kind", "record"}):
+            raise ValueError(f"values of kind {RECORD} have 2 items and a field `record`, got {self.items} items")
+        unknown = sorted(set(self.train) - set(METHODS))
+        if unknown:
+            raise ValueError(f"train has a recipe for {unknown[0]!r}, wanted one of {', '.join(METHODS)}")
         if self.grid_unit().unit <= 0:
             raise ValueError(f"grid.unit is {self.grid.unit}, wanted above 0")
 

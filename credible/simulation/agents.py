@@ -108,11 +108,13 @@ def uniform_values(header: Header, participation: float, secret: bytes) -> Calla
     return draw
 
 
-def sampled_values(rounds: Sequence[Values], secret: bytes) -> Callable[[int], Values]:
-    """Return values drawn from recorded rounds, with replacement."""
+def sampled_values(rounds: Sequence[Values], secret: bytes, participation: float = 1.0) -> Callable[[int], Values]:
+    """Return values drawn from recorded rounds, with replacement, each of their bidders present with a fixed chance."""
 
     def draw(round_index: int) -> Values:
-        return rounds[generator(secret, "sample", round_index).randrange(len(rounds))]
+        source = generator(secret, "sample", round_index)
+        chosen = rounds[source.randrange(len(rounds))]
+        return [row if source.random() < participation else None for row in chosen]
 
     return draw
 

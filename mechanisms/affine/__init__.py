@@ -1,5 +1,6 @@
 """Affine maximizers: exactly truthful mechanisms with a menu, boosts and weights."""
 
 from mechanisms.affine.menu import AffineMaximizer, IntegerAffineMaximizer
+from mechanisms.affine.size_boost import IntegerSizeBoosted, SizeBoosted
 
-__all__ = ["AffineMaximizer", "IntegerAffineMaximizer"]
+__all__ = ["AffineMaximizer", "IntegerAffineMaximizer", "IntegerSizeBoosted", "SizeBoosted"]

@@ -1,6 +1,6 @@
 """From a float mechanism to the exact artifact: quantisation, differential check."""
 
 from mechanisms.export.differential import Differential, differential_check
-from mechanisms.export.quantise import quantise_affine
+from mechanisms.export.quantise import quantise
 
-__all__ = ["Differential", "differential_check", "quantise_affine"]
+__all__ = ["Differential", "differential_check", "quantise"]

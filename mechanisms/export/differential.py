@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ from onnx.reference import ReferenceEvaluator
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
 
-from mechanisms.affine.menu import AffineMaximizer, IntegerAffineMaximizer
+from mechanisms.affine import AffineMaximizer, IntegerAffineMaximizer, IntegerSizeBoosted, SizeBoosted
+
+TWIN_WORK: Final = 1 << 22  # intermediate numbers of the rounds that plain Python repeats
 
 
 class DifferentialError(Exception):
@@ -53,8 +55,17 @@ def adversarial_bids(bidders: int, items: int, bid_max: int, source: np.random.G
     return np.concatenate([corners, ties, near, *constant]).astype(np.int64)
 
 
+def twin(artifact: CheckedArtifact) -> IntegerAffineMaximizer | IntegerSizeBoosted:
+    """Return the mechanism of an artifact from its definition, in plain Python integers."""
+    header = artifact.header
+    values = {name: np.asarray(value) for name, value in artifact.parameters.items()}
+    if header.kind == "size-boost":
+        return IntegerSizeBoosted(values["boosts"], values["weights"], header.items, header.unit_share, header.bid_max)
+    return IntegerAffineMaximizer(values["menu"], values["boosts"], values["weights"], header.bid_max)
+
+
 def differential_check(
-    mechanism: AffineMaximizer,
+    mechanism: AffineMaximizer | SizeBoosted,
     artifact: CheckedArtifact,
     valuations: npt.NDArray[np.float64],
     *,
@@ -77,11 +88,9 @@ def differential_check(
     engine = Engine(artifact.data)
     bids = np.clip(np.rint(valuations / float(unit)), 0, header.bid_max).astype(np.int64)
     hostile = adversarial_bids(header.bidders, header.items, header.bid_max, np.random.default_rng(seed))
-    everything = np.concatenate([bids[:512], hostile])
+    everything = np.concatenate([bids[: min(512, max(8, TWIN_WORK // artifact.elements))], hostile])
     arrays = engine.run_arrays(everything)
-    parameters = {name: np.asarray(value) for name, value in artifact.parameters.items()}
-    twin = IntegerAffineMaximizer(parameters["menu"], parameters["boosts"], parameters["weights"], header.bid_max)
-    allocation, payment = twin.run(everything)
+    allocation, payment = twin(artifact).run(everything)
     if (allocation != arrays["allocation"]).any() or (payment != arrays["payment"]).any():
         raise DifferentialError("the artifact differs from the integer twin")
     everyone = np.ones(everything.shape[:2], dtype=np.int64)

@@ -2,5 +2,6 @@
 
 from mechanisms.training.loop import Schedule, TrainingResult, train
 from mechanisms.training.lottery_ama import LotteryAMA
+from mechanisms.training.size_boost import SizeBoostAMA
 
-__all__ = ["LotteryAMA", "Schedule", "TrainingResult", "train"]
+__all__ = ["LotteryAMA", "Schedule", "SizeBoostAMA", "TrainingResult", "train"]

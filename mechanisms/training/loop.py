@@ -20,16 +20,25 @@ from mechanisms.valuations import ValuationModel
 class Objective(Protocol):
     """What the loop trains: parameters, the gradient of a surrogate, and the hard mechanism they stand for."""
 
+    @property
+    def starts(self) -> int:
+        """How many mechanisms are trained side by side; the first dimension of every trained tensor."""
+        ...
+
     def parameters(self) -> dict[str, Tensor]:
         """Return the trained tensors by name."""
         ...
 
-    def gradients(self, values: Tensor, temperature: float) -> tuple[dict[str, Tensor], float]:
-        """Return gradients to descend by name, and the surrogate revenue."""
+    def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
+        """Return what draws a minibatch of a given size, over the scale of the values."""
         ...
 
-    def mechanism(self, scale: float = 1.0) -> Mechanism:
-        """Return the hard mechanism."""
+    def gradients(self, drawn: Tensor, temperature: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Return gradients to descend by name, and the surrogate revenue of each start."""
+        ...
+
+    def mechanism(self, start: int = 0, scale: float = 1.0) -> Mechanism:
+        """Return the hard mechanism of one start."""
         ...
 
 
@@ -79,11 +88,13 @@ class TrainingResult:
 
     Attributes:
         step: Steps done.
-        validation: Hard revenue on the held-out batch, in units of value; None if never evaluated.
+        best: The start of greatest hard revenue on the held-out batch.
+        validation: That revenue of every start, in units of value.
     """
 
     step: int
-    validation: float | None
+    best: int
+    validation: tuple[float, ...]
 
 
 def step_generator(seed: int, purpose: int, step: int) -> Generator:
@@ -117,7 +128,7 @@ def train(
         progress: Called with step and validation revenue after every evaluation.
 
     Returns:
-        Steps done and the last validation revenue.
+        Steps done, the best start and the validation revenues.
     """
     parameters = objective.parameters()
     scale = values.scale
@@ -131,14 +142,13 @@ def train(
     rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
     optimizer = torch.optim.Adam(groups)
     first = run.restore(parameters, optimizer) if run is not None else 0
-    validation: float | None = None
+    draw = objective.source(values, seed)
     batch_held_out = (held_out or values).sample(8192, step_generator(seed, 2, 0))
     for step in range(first, schedule.iterations):
         batch, temperature, factor = schedule.at(step)
-        drawn = values.sample(batch, step_generator(seed, 1, step)) / scale
-        gradients, surrogate = objective.gradients(drawn, temperature)
-        if not math.isfinite(surrogate):
-            raise FloatingPointError(f"the surrogate is {surrogate} at step {step}: lower the learning rate")
+        gradients, surrogate = objective.gradients(draw(batch, step_generator(seed, 1, step)), temperature)
+        if not torch.isfinite(surrogate).all():
+            raise FloatingPointError(f"the surrogate is {surrogate.tolist()} at step {step}: lower the learning rate")
         for name, tensor in parameters.items():
             tensor.grad = gradients[name]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -146,9 +156,20 @@ def train(
         optimizer.step()
         done = step + 1
         if done % schedule.every == 0 or done == schedule.iterations:
-            validation = float(revenue(objective.mechanism(scale).run(batch_held_out)).mean())
-            progress(done, validation)
+            validation = validate(objective, scale, batch_held_out)
+            best = max(range(objective.starts), key=validation.__getitem__)
+            progress(done, validation[best])
             if run is not None:
-                run.log(step=done, temperature=temperature, surrogate=surrogate * scale, validation=validation)
-                run.save(parameters, optimizer, done)
-    return TrainingResult(schedule.iterations, validation)
+                soft = [float(item) * scale for item in surrogate]
+                run.log(step=done, temperature=temperature, surrogate=soft, validation=validation)
+                run.save(parameters, optimizer, done, best)
+    validation = validate(objective, scale, batch_held_out)
+    return TrainingResult(
+        schedule.iterations, max(range(objective.starts), key=validation.__getitem__), tuple(validation)
+    )
+
+
+def validate(objective: Objective, scale: float, profiles: Tensor) -> list[float]:
+    """Return the hard revenue of every start on some profiles, in units of value."""
+    mechanisms = (objective.mechanism(start, scale) for start in range(objective.starts))
+    return [float(revenue(mechanism.run(profiles)).mean()) for mechanism in mechanisms]

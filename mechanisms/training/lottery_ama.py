@@ -1,126 +1,177 @@
-"""The lottery AMA with a free menu, trained through soft maxima (lottery-ama; docs/notation.md, AMA-4 to AMA-6).
+"""Affine maximizers with a free menu, trained through soft maxima (lottery-ama; docs/notation.md, AMA-4 to AMA-7).
 
-The leave-one-out welfare enters by log-sum-exp, a true upper envelope whose gradient is a probability vector; only the
-winning allocation is softened by the temperature's softmax. The gradient is written out: no autograd graph is built.
+With one bidder a menu with prices is all there is: these are RochetNet and, with deterministic entries, MenuNet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mechanisms.affine.menu import AffineMaximizer
+from mechanisms.training.surrogate import pull
+from mechanisms.valuations import ValuationModel
 
 MAX_ENUMERATED: Final = 4096  # deterministic allocations to start from; a larger space starts at random
+CHUNK: Final = 1 << 20  # entries times profiles that are worked on together
+Demand = Literal["additive", "unit"]
 
 
 class LotteryAMA:
-    """Parameters and objective of a lottery affine maximizer with unit weights.
+    """Parameters and objective of affine maximizers with unit weights, `starts` of them trained side by side.
 
     Args:
         bidders: Number of bidders n.
         items: Number of items m.
-        entries: Menu size S besides the empty allocation; 0 takes all (n+1)^m deterministic allocations.
+        entries: Menu size S besides the empty allocation; 0 takes all deterministic allocations.
         start: Spread of the starting logits: gap of the deterministic start, standard deviation of the random one.
         generator: Draws the random start.
+        demand: "unit" keeps every bidder's expected number of items at most 1 (AMA-7).
+        starts: Menus trained at once on the same draws.
+        deterministic: Keep the deterministic start and learn boosts only.
 
     Raises:
         ValueError: If all deterministic allocations are asked for and there are more than 4,096.
     """
 
-    truthful = True
-
-    def __init__(self, bidders: int, items: int, entries: int, start: float, generator: Generator) -> None:
-        self.bidders, self.items = bidders, items
+    def __init__(
+        self,
+        bidders: int,
+        items: int,
+        entries: int,
+        start: float,
+        generator: Generator,
+        *,
+        demand: Demand = "additive",
+        starts: int = 1,
+        deterministic: bool = False,
+    ) -> None:
+        self.bidders, self.items, self.starts = bidders, items, starts
+        self.demand: Demand = demand
+        self.deterministic = deterministic
         count = (bidders + 1) ** items
-        if entries == 0 and count > MAX_ENUMERATED:
-            raise ValueError(f"{count} deterministic allocations, at most {MAX_ENUMERATED}: give a menu size")
-        if count <= MAX_ENUMERATED and (entries == 0 or entries >= count):
+        owners = None
+        if count <= MAX_ENUMERATED and (entries == 0 or entries >= count or deterministic):
             owners = torch.tensor(list(product(range(bidders + 1), repeat=items)))  # owner `bidders` is nobody
-            logits = torch.zeros(len(owners), bidders + 1, items)
-            logits.scatter_(1, owners[:, None, :], start)
-            extra = entries - len(owners) if entries else 0
-            if extra > 0:
-                more = torch.randn(extra, bidders + 1, items, generator=generator) * start
-                logits = torch.cat([logits, more])
-        else:
-            logits = torch.randn(entries, bidders + 1, items, generator=generator) * start
-        self.logits = logits
-        self.boosts = torch.zeros(len(logits))
+            if demand == "unit":
+                most = torch.stack([(owners == i).sum(1) for i in range(bidders)]).amax(0)
+                owners = owners[most <= 1]
+        if owners is None and (entries == 0 or deterministic):
+            raise ValueError(f"{count} deterministic allocations, at most {MAX_ENUMERATED}: give a menu size")
+        given = 0 if owners is None else len(owners)
+        more = 0 if deterministic else max(entries - given, 0)
+        shape = (starts, given + more, bidders + 1, items)
+        self.logits = torch.randn(shape, generator=generator) * start
+        if owners is not None:
+            self.logits[:, :given] = torch.zeros(given, bidders + 1, items).scatter_(1, owners[:, None, :], start)
+        # of unit demand a second matrix, normalised over items and nothing (AMA-7)
+        self.choices = torch.cat(
+            [self.logits[:, :, :bidders].transpose(2, 3), torch.zeros(starts, given + more, 1, bidders)], dim=2
+        )
+        self.boosts = torch.zeros(starts, given + more)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the trained tensors by name; the loop updates them in place."""
+        if self.deterministic:
+            return {"boosts": self.boosts}
+        if self.demand == "unit":
+            return {"logits": self.logits, "choices": self.choices, "boosts": self.boosts}
         return {"logits": self.logits, "boosts": self.boosts}
 
+    def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
+        """Return where minibatches come from: fresh profiles, float32, over the scale of the values."""
+        return lambda count, generator: (values.sample(count, generator) / values.scale).to(torch.float32)
+
     def gradients(
-        self, values: Float[Tensor, "batch bidders items"], temperature: float
-    ) -> tuple[dict[str, Tensor], float]:
-        """Return the gradient of the negative surrogate revenue by parameter, and the surrogate revenue.
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float
+    ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
+        """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
+        if self.deterministic:
+            menu, back = self._hard().to(torch.float32), None
+        elif self.demand == "unit":
+            menu, back = self._unit_demand()
+        else:
+            menu, back = self._additive()
+        empty = torch.zeros(self.starts, 1, self.bidders, self.items)
+        full = torch.cat([menu, empty], dim=1)  # the empty allocation stays in every menu: IR by opting out
+        boosts = torch.cat([self.boosts, torch.zeros(self.starts, 1)], dim=1)
+        menu_gradient = torch.zeros_like(full)
+        boost_gradient = torch.zeros_like(boosts)
+        total = torch.zeros(self.starts)
+        rows = max(128, CHUNK // boosts.numel())
+        for part in torch.split(drawn, rows):
+            own = [part[:, i] @ full[:, :, i].transpose(1, 2) for i in range(self.bidders)]  # v_i A_i
+            welfare = boosts[:, None, :] + own[0]
+            for value in own[1:]:
+                welfare = welfare.add_(value)
+            paid = (self.bidders - 1) * welfare + boosts[:, None, :]
+            result = pull(welfare, [welfare - value for value in own], paid, temperature)
+            total += result.revenue
+            boost_gradient += result.entry.sum(1)
+            if back is None:
+                continue
+            common = result.entry.add_(result.chosen)
+            for j in range(self.bidders):
+                menu_gradient[:, :, j] += (common - result.rivals[j]).transpose(1, 2) @ part[:, j]
+        count = len(drawn)
+        gradients = {"boosts": -boost_gradient[:, :-1] / count}
+        if back is not None:
+            gradients |= back(menu_gradient[:, :-1] / -count)
+        return gradients, total / count
 
-        With W = l + sum_i v_i A_i, W_-i = W - v_i A_i and inverse temperature T, the surrogate is
-        sum_i (1/T) lse_k(T W_-i(k)) - sum_k P_k ((n-1) W(k) + l(k)), P = softmax(T W) (AMA-5).
-        """
-        shares = torch.softmax(self.logits, dim=1)  # (S, n+1, m)
-        menu = shares[:, : self.bidders, :]
-        empty = torch.zeros(1, self.bidders, self.items)
-        full = torch.cat([menu, empty])  # the empty allocation stays in every menu: IR by opting out
-        boosts = torch.cat([self.boosts, torch.zeros(1)])
-        size = len(boosts)
-        menu_gradient = torch.zeros(size, self.bidders, self.items)
-        boost_gradient = torch.zeros(size)
-        total = 0.0
-        chunk = max(128, (1 << 20) // size)
-        for part in torch.split(values.to(torch.float32), chunk):
-            total += self._accumulate(part, full, boosts, temperature, menu_gradient, boost_gradient)
-        count = len(values)
-        inner = menu_gradient[:-1] / count
-        # through the softmax over bidders and nobody: dL/dz = s (g - <s, g>)
-        padded = torch.cat([inner, torch.zeros(size - 1, 1, self.items)], dim=1)
-        logits_gradient = shares * (padded - (shares * padded).sum(1, keepdim=True))
-        return {"logits": -logits_gradient, "boosts": -boost_gradient[:-1] / count}, total / count
+    def _additive(self) -> tuple[Tensor, Callable[[Tensor], dict[str, Tensor]]]:
+        """Return the menu, a softmax over bidders and nobody (AMA-4), and the way back to the logits."""
+        shares = torch.softmax(self.logits, dim=2)
 
-    def _accumulate(
-        self,
-        values: Tensor,
-        menu: Tensor,
-        boosts: Tensor,
-        temperature: float,
-        menu_gradient: Tensor,
-        boost_gradient: Tensor,
-    ) -> float:
-        n = self.bidders
-        own = [values[:, i] @ menu[:, i].T for i in range(n)]  # v_i A_i, (batch, S)
-        welfare = boosts + torch.stack(own).sum(0)
-        chosen = torch.softmax(temperature * welfare, dim=1)
-        paid = (n - 1) * welfare + boosts
-        expected = (chosen * paid).sum(1, keepdim=True)
-        pull = chosen * (temperature * (paid - expected) + (n - 1))  # d E_P[R] / dW
-        rivals = []
-        surrogate = -float(expected.sum())
-        for i in range(n):
-            scaled = temperature * (welfare - own[i])
-            largest = scaled.amax(1, keepdim=True)
-            exponentials = torch.exp(scaled - largest)
-            normaliser = exponentials.sum(1, keepdim=True)
-            rivals.append(exponentials / normaliser)
-            surrogate += float(((largest + torch.log(normaliser)) / temperature).sum())
-        spread = torch.stack(rivals).sum(0) - pull
-        boost_gradient += spread.sum(0) - chosen.sum(0)
-        for j in range(n):
-            menu_gradient[:, j] += (spread - rivals[j]).T @ values[:, j]
-        return surrogate
+        def back(gradient: Tensor) -> dict[str, Tensor]:
+            padded = torch.cat([gradient, gradient.new_zeros(*gradient.shape[:2], 1, self.items)], dim=2)
+            return {"logits": shares * (padded - (shares * padded).sum(2, keepdim=True))}
 
-    def mechanism(self, scale: float = 1.0) -> AffineMaximizer:
-        """Return the hard mechanism, float64, boosts in units of value.
+        return shares[:, :, : self.bidders], back
+
+    def _unit_demand(self) -> tuple[Tensor, Callable[[Tensor], dict[str, Tensor]]]:
+        logits, choices = self.logits.detach().requires_grad_(True), self.choices.detach().requires_grad_(True)
+        with torch.enable_grad():
+            menu = _doubly_normalised(logits, choices)
+
+        def back(gradient: Tensor) -> dict[str, Tensor]:
+            by_logits, by_choices = torch.autograd.grad(menu, (logits, choices), gradient)
+            return {"logits": by_logits, "choices": by_choices}
+
+        return menu.detach(), back
+
+    def _hard(self) -> Tensor:
+        """Return the deterministic menu that the logits started from."""
+        owner = self.logits.argmax(2, keepdim=True)
+        return torch.zeros_like(self.logits, dtype=torch.float64).scatter_(2, owner, 1.0)[:, :, : self.bidders]
+
+    def mechanism(self, start: int = 0, scale: float = 1.0) -> AffineMaximizer:
+        """Return the hard mechanism of one start, float64, boosts in units of value.
 
         Args:
+            start: Which of the menus.
             scale: Training worked on values over this.
         """
-        shares = torch.softmax(self.logits.double(), dim=1)[:, : self.bidders, :]
+        if self.deterministic:
+            shares = self._hard()[start]
+        elif self.demand == "unit":
+            shares = _doubly_normalised(self.logits[start].double(), self.choices[start].double())
+        else:
+            shares = torch.softmax(self.logits[start].double(), dim=1)[:, : self.bidders]
         menu = torch.cat([shares, torch.zeros(1, self.bidders, self.items, dtype=torch.float64)])
-        boosts = torch.cat([self.boosts.double(), torch.zeros(1, dtype=torch.float64)]) * scale
+        boosts = torch.cat([self.boosts[start].double(), torch.zeros(1, dtype=torch.float64)]) * scale
         return AffineMaximizer(menu=menu, boosts=boosts, weights=torch.ones(self.bidders, dtype=torch.float64))
+
+
+def _doubly_normalised(logits: Tensor, choices: Tensor) -> Tensor:
+    """Return shares whose sums over bidders and over items are at most 1: the lesser of two softplus ratios (AMA-7)."""
+    by_item = torch.nn.functional.softplus(logits)
+    by_bidder = torch.nn.functional.softplus(choices)
+    over_bidders = by_item / by_item.sum(-2, keepdim=True)
+    over_items = by_bidder / by_bidder.sum(-2, keepdim=True)
+    return torch.minimum(over_bidders[..., :-1, :], over_items[..., :-1, :].transpose(-1, -2))

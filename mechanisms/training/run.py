@@ -53,13 +53,13 @@ class RunFolder:
             _write(path / CONFIG, _json(config))
             _write(path / ENVIRONMENT, _json({"python": platform.python_version(), "torch": torch.__version__}))
 
-    def log(self, **metrics: float) -> None:
+    def log(self, **metrics: float | list[float]) -> None:
         """Append one line of metrics."""
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
-    def save(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam, step: int) -> None:
-        """Write a checkpoint, its hash in its name, then drop all but the last two."""
+    def save(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam, step: int, best: int) -> None:
+        """Write a checkpoint, its hash in its name, and the best start's weights; keep the last two checkpoints."""
         tensors = {f"parameter.{name}": tensor.detach().contiguous() for name, tensor in parameters.items()}
         for name, tensor in parameters.items():
             state = optimizer.state[tensor]
@@ -67,7 +67,7 @@ class RunFolder:
         data = save_tensors({name: tensor.clone() for name, tensor in tensors.items()})
         digest = hashlib.sha256(data).hexdigest()[:32]
         _write(self.path / f"checkpoint-{step:08d}-{digest}.safetensors", data)
-        weights = {name: tensor.detach().clone().contiguous() for name, tensor in parameters.items()}
+        weights = {name: tensor.detach()[best : best + 1].clone() for name, tensor in parameters.items()}
         _write(self.path / WEIGHTS, save_tensors(weights))
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()

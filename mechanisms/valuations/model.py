@@ -30,3 +30,9 @@ class ValuationModel(Protocol):
     def sample(self, count: int, generator: Generator) -> Float[Tensor, "count bidders items"]:
         """Draw profiles, float64, in units of value; the generator alone decides."""
         ...
+
+
+def check_size(bidders: int, items: int) -> None:
+    """Raise ValueError unless there is at least one bidder and one item."""
+    if bidders < 1 or items < 1:
+        raise ValueError(f"{bidders} bidders and {items} items, wanted at least one of each")

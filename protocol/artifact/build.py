@@ -46,6 +46,17 @@ def menu_affine(
     return build(header, menu=shares, boosts=boosts, weights=weights)
 
 
+def size_boost(
+    boosts: npt.ArrayLike, weights: npt.ArrayLike, *, items: int, bid_max: int, share_bits: int, unit: str
+) -> CheckedArtifact:
+    """Build a size-boosted affine maximizer: boosts in the order of `size_vectors`, weights (bidders,)."""
+    header = Header(
+        bid_max=bid_max, bidders=len(as_parameter(weights, "weights")), context=[], format=FORMAT, items=items,
+        kind="size-boost", rounding="floor", share_bits=share_bits, ties="lowest_owner", unit=unit,
+    )  # fmt: skip
+    return build(header, boosts=boosts, weights=weights)
+
+
 def single_item_reserve(
     reserves: npt.ArrayLike, *, bidders: int, bid_max: int, share_bits: int, unit: str
 ) -> CheckedArtifact:

@@ -30,7 +30,7 @@ class Header(Message, frozen=True):
         kind: Name of its class in the registry.
         rounding: How payments are rounded: "floor" in fine units, or "exact" where nothing is rounded.
         share_bits: q: allocations count 2^-q of an item, payments 2^-q of a grid unit.
-        ties: "lowest_index" or "share_evenly".
+        ties: "lowest_index", "share_evenly", or "lowest_owner": item by item the lowest seat, nobody before all seats.
         unit: What one grid unit is, for people ("1 JPY", "1e-6 of value").
     """
 

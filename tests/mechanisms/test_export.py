@@ -10,7 +10,7 @@ import torch
 
 from mechanisms.affine import AffineMaximizer, IntegerAffineMaximizer
 from mechanisms.evaluation import evaluate_exact
-from mechanisms.export import differential_check, quantise_affine
+from mechanisms.export import differential_check, quantise
 from mechanisms.export.differential import DifferentialError, adversarial_bids
 from mechanisms.training.loop import step_generator
 from mechanisms.valuations import Uniform
@@ -35,7 +35,7 @@ def random_auction(seed: int, bidders: int = 3, items: int = 2, entries: int = 4
 @pytest.mark.parametrize("seed", range(3))
 def test_quantised_auctions_are_certified_and_close(seed: int) -> None:
     auction = random_auction(seed)
-    artifact = quantise_affine(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    artifact = quantise(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
     assert certify(artifact).certified
     values = Uniform(3, 2).sample(3000, step_generator(seed, 7, 0)).numpy()
     checked = differential_check(auction, artifact, values, unit=UNIT, seed=seed)
@@ -49,7 +49,7 @@ def test_equal_weights_lose_only_rounding() -> None:
     auction = AffineMaximizer(
         menu=auction.menu, boosts=auction.boosts, weights=torch.full((3,), 2.0, dtype=torch.float64)
     )
-    artifact = quantise_affine(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    artifact = quantise(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
     assert artifact.parameters["weights"].tolist() == [1, 1, 1]
     values = Uniform(3, 2).sample(3000, step_generator(1, 7, 0)).numpy()
     assert differential_check(auction, artifact, values, unit=UNIT, seed=1).payment_difference < 1e-4
@@ -60,19 +60,19 @@ def test_shares_that_round_to_too_much_are_repaired() -> None:
     auction = AffineMaximizer(
         menu=menu, boosts=torch.zeros(2, dtype=torch.float64), weights=torch.ones(2, dtype=torch.float64)
     )
-    artifact = quantise_affine(auction, unit=Fraction(1), bid_max=9, share_bits=0, name="1")
+    artifact = quantise(auction, unit=Fraction(1), bid_max=9, share_bits=0, name="1")
     assert artifact.parameters["menu"].sum(axis=1).max() <= 1
     menu = torch.full((1, 7, 1), 1 / 7, dtype=torch.float64)  # seven shares of 0.57 units of a quarter
     zero = torch.zeros(1, dtype=torch.float64)
     auction = AffineMaximizer(menu=menu, boosts=zero, weights=torch.ones(7, dtype=torch.float64))
-    shares = quantise_affine(auction, unit=Fraction(1), bid_max=9, share_bits=2, name="1").parameters["menu"]
+    shares = quantise(auction, unit=Fraction(1), bid_max=9, share_bits=2, name="1").parameters["menu"]
     assert shares.min() >= 0
     assert shares.sum() == 4
 
 
 def test_a_wrong_twin_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     auction = random_auction(2)
-    artifact = quantise_affine(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    artifact = quantise(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
     run = IntegerAffineMaximizer.run
     monkeypatch.setattr(IntegerAffineMaximizer, "run", lambda self, bids: (run(self, bids)[0], run(self, bids)[1] + 1))
     values = Uniform(3, 2).sample(10, step_generator(0, 7, 0)).numpy()
@@ -81,7 +81,7 @@ def test_a_wrong_twin_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_exact_evaluation_is_in_integers() -> None:
-    artifact = quantise_affine(random_auction(0), unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    artifact = quantise(random_auction(0), unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
     bids = np.rint(Uniform(3, 2).sample(2000, step_generator(0, 7, 0)).numpy() * 1e6).astype(np.int64)
     result = evaluate_exact(Engine(artifact.data), bids, unit=UNIT, certified=True, seed=0, searched=300)
     assert result.regret == 0

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocol.artifact.classes import first_price, menu_affine, single_item_reserve
+from protocol.artifact.classes import first_price, menu_affine, single_item_reserve, size_boost
 from protocol.artifact.classes.base import MechanismClass
 from protocol.errors import ArtifactRefusedError
 
 REGISTRY: Final[dict[str, MechanismClass]] = {
-    entry.name: entry for entry in (menu_affine.CLASS, single_item_reserve.CLASS, first_price.CLASS)
+    entry.name: entry for entry in (menu_affine.CLASS, size_boost.CLASS, single_item_reserve.CLASS, first_price.CLASS)
 }
 
 

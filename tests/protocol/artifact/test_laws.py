@@ -6,17 +6,24 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.artifact import RoundInput, build
 from protocol.artifact.classes import REGISTRY
+from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
-from tests.strategies import menu_artifacts, reserve_artifacts
+from tests.strategies import menu_artifacts, reserve_artifacts, size_artifacts
 
 GRID = 3  # bids 0..GRID where everything is enumerated
-truthful_artifacts = menu_artifacts(bid_max=GRID, max_bidders=2, max_items=2) | reserve_artifacts(bid_max=GRID)
+truthful_artifacts = (
+    menu_artifacts(bid_max=GRID, max_bidders=2, max_items=2)
+    | size_artifacts(bid_max=GRID, max_bidders=2, max_items=3)
+    | reserve_artifacts(bid_max=GRID)
+)
+every_artifact = menu_artifacts() | size_artifacts() | reserve_artifacts()
 
 
 def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
@@ -27,7 +34,7 @@ def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
     return np.array(list(product(range(top + 1), repeat=cells))).reshape(-1, header.bidders, header.items)
 
 
-@settings(max_examples=60)
+@settings(max_examples=90)
 @given(truthful_artifacts)
 def test_no_misreport_on_the_whole_grid_beats_the_truth(artifact: CheckedArtifact) -> None:  # DSIC
     engine = Engine(artifact.data)
@@ -44,8 +51,8 @@ def test_no_misreport_on_the_whole_grid_beats_the_truth(artifact: CheckedArtifac
             assert (gain <= truthful[:, bidder]).all()
 
 
-@settings(max_examples=80)
-@given(menu_artifacts() | reserve_artifacts(), st.data())
+@settings(max_examples=120)
+@given(every_artifact, st.data())
 def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, data: st.DataObject) -> None:
     header = artifact.header
     shape = (8, header.bidders, header.items)
@@ -65,8 +72,8 @@ def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, dat
     assert (payment[absent] == 0).all()
 
 
-@settings(max_examples=60)
-@given(menu_artifacts(), st.data())
+@settings(max_examples=90)
+@given(menu_artifacts() | size_artifacts(), st.data())
 def test_absence_equals_bidding_zero_for_everybody_else(artifact: CheckedArtifact, data: st.DataObject) -> None:
     header = artifact.header
     cells = header.bidders * header.items
@@ -111,6 +118,61 @@ def test_menu_artifact_equals_the_definition_with_lowest_index_ties(
     assert int(arrays["choice"][0]) == choice
     assert arrays["allocation"][0].tolist() == menu[choice]
     assert arrays["payment"][0].tolist() == payment
+
+
+def enumerate_words(
+    artifact: CheckedArtifact, bids: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Allocation and payment of a size-boosted auction by trying every assignment of items to owners, in order."""
+    header = artifact.header
+    n, m = header.bidders, header.items
+    boosts, weights = artifact.parameters["boosts"], artifact.parameters["weights"]
+    words = np.array(list(product(range(n + 1), repeat=m)))  # ascending: nobody first, item 0 first
+    held = np.stack([words == i + 1 for i in range(n)], axis=1).astype(np.int64)  # (words, bidders, items)
+    number = {tuple(sizes): index for index, sizes in enumerate(ascending_by_sum(n, m))}
+    boost = boosts[[number[tuple(sizes)] for sizes in held.sum(axis=2).tolist()]]
+    x = np.clip(bids, 0, header.bid_max)
+    own = np.einsum("kim,bim->bki", held, x) * weights * header.unit_share
+    welfare = boost + own.sum(axis=2)
+    chosen = welfare.argmax(axis=1)  # the first of equals
+    best, each = welfare.max(axis=1), np.arange(len(bids))
+    without = (welfare[:, :, None] - own).max(axis=1)
+    payment = (without - (best[:, None] - own[each, chosen])) // weights
+    return held[chosen] * header.unit_share, payment
+
+
+def ascending_by_sum(bidders: int, items: int) -> list[tuple[int, ...]]:
+    """Every vector of bundle sizes of sum at most `items`, by sum, then ascending."""
+    vectors = [v for v in product(range(items + 1), repeat=bidders) if sum(v) <= items]
+    return sorted(vectors, key=lambda v: (sum(v), v))
+
+
+@settings(max_examples=60)
+@given(size_artifacts(), st.integers(0, 2**32 - 1))
+def test_the_dynamic_programme_equals_enumeration_with_lowest_owner_ties(artifact: CheckedArtifact, seed: int) -> None:
+    header = artifact.header
+    source = np.random.default_rng(seed)
+    bids = source.integers(-1, header.bid_max + 2, (40, header.bidders, header.items))
+    arrays = Engine(artifact.data).run_arrays(bids)
+    allocation, payment = enumerate_words(artifact, bids)
+    assert (arrays["allocation"] == allocation).all()
+    assert (arrays["payment"] == payment).all()
+
+
+@pytest.mark.parametrize(("bidders", "items"), [(2, 3), (3, 3), (2, 5)])
+@pytest.mark.parametrize("bid_max", [2, 10**6])  # ties everywhere, and hardly any
+def test_the_dynamic_programme_equals_enumeration_at_size(bidders: int, items: int, bid_max: int) -> None:
+    source = np.random.default_rng(bidders * items)
+    vectors = ascending_by_sum(bidders, items)
+    assert size_vectors(bidders, items).tolist() == [list(vector) for vector in vectors]
+    boosts = source.integers(-bid_max, 2 * bid_max, len(vectors))
+    weights = source.integers(1, 4, bidders)
+    artifact = build.size_boost(boosts, weights, items=items, bid_max=bid_max, share_bits=0, unit="1")
+    bids = source.integers(0, bid_max + 1, (1500, bidders, items))
+    arrays = Engine(artifact.data).run_arrays(bids)
+    allocation, payment = enumerate_words(artifact, bids)
+    assert (arrays["allocation"] == allocation).all()
+    assert (arrays["payment"] == payment).all()
 
 
 @settings(max_examples=80)
@@ -164,8 +226,8 @@ def test_second_price_equals_the_definition(artifact: CheckedArtifact, data: st.
     assert output.payment == payment
 
 
-@settings(max_examples=40)
-@given(menu_artifacts() | reserve_artifacts(), st.data())
+@settings(max_examples=60)
+@given(every_artifact, st.data())
 def test_the_judge_and_the_runtime_agree(artifact: CheckedArtifact, data: st.DataObject) -> None:  # spec 7.6
     header = artifact.header
     edge = st.sampled_from([0, 1, header.bid_max, header.bid_max + 1, -1, 2**53 - 1, -(2**53) + 1])
@@ -192,7 +254,7 @@ def test_the_answer_does_not_depend_on_the_batch() -> None:
 
 
 def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
-    assert set(REGISTRY) == {"menu-affine", "single-item-reserve", "first-price"}
+    assert set(REGISTRY) == {"menu-affine", "size-boost", "single-item-reserve", "first-price"}
     for entry in REGISTRY.values():
         assert {"ir", "feasibility", "non_negative_payments"} <= set(entry.laws)
         assert ("dsic" in entry.laws) == (entry.theorem is not None)

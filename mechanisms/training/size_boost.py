@@ -1,0 +1,90 @@
+"""Training the boosts of size-boosted affine maximizers (docs/notation.md, SIZE-5).
+
+Of a profile the surrogate needs only the best value of each class of sizes, with everybody and without each bidder in
+turn: numbers that no boost changes. They are computed once for a pool of profiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from mechanisms.affine.size_boost import CHUNK, SizeBoosted, programme, rival_states
+from mechanisms.training.loop import step_generator
+from mechanisms.training.surrogate import pull
+from mechanisms.valuations import ValuationModel
+
+POOL: Final = 1 << 17  # profiles, as far as memory allows
+POOL_NUMBERS: Final = 1 << 26
+Classes = Literal["sorted", "ordered"]
+
+
+class SizeBoostAMA:
+    """Boosts by bundle sizes with unit weights, several starts trained side by side.
+
+    Args:
+        bidders: Number of bidders n.
+        items: Number of items m.
+        reserves: One start each, over the scale of the values: the boost of sizes s is reserve (m - sum of s).
+        classes: "sorted" gives equal boosts to all orders of the same sizes, "ordered" one boost to each vector.
+    """
+
+    def __init__(self, bidders: int, items: int, reserves: Sequence[float], classes: Classes = "sorted") -> None:
+        if not reserves:
+            raise ValueError("no starting reserve was given")
+        self.bidders, self.items, self.starts = bidders, items, len(reserves)
+        self.vectors = programme(bidders, items).vectors
+        kinds = self.vectors.sort(dim=1, descending=True).values if classes == "sorted" else self.vectors
+        unique, self.class_of = torch.unique(kinds, dim=0, return_inverse=True)
+        unsold = items - unique.sum(1)
+        self.boosts = torch.tensor(list(reserves), dtype=torch.float32)[:, None] * unsold
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the trained tensor by name: boosts by class, shape (starts, classes)."""
+        return {"boosts": self.boosts}
+
+    def tables(self, values: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "batch tables classes"]:
+        """Return each class's best value: with everybody, then without each bidder in turn (SIZE-2, SIZE-3)."""
+        states, classes = len(self.class_of), self.boosts.shape[1]
+        parts = []
+        for part in torch.split(values, max(1, CHUNK // (4 * states))):
+            welfare = part.permute(1, 2, 0).contiguous()
+            best = [programme(self.bidders, self.items).best_by_sizes(welfare)]
+            for bidder in range(self.bidders):
+                others = torch.tensor([j for j in range(self.bidders) if j != bidder], dtype=torch.int64)
+                rivals = programme(self.bidders - 1, self.items).best_by_sizes(welfare[others])
+                best.append(rivals[rival_states(self.bidders, self.items, bidder)])
+            index = self.class_of[:, None].expand(-1, len(part))
+            pooled = [b.new_full((classes, len(part)), -torch.inf).scatter_reduce(0, index, b, "amax") for b in best]
+            parts.append(torch.stack(pooled).permute(2, 0, 1).contiguous())
+        return torch.cat(parts)
+
+    def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
+        """Return where minibatches come from: the tables of a pool of profiles, over the scale of the values."""
+        numbers = (self.bidders + 1) * self.boosts.shape[1]
+        size = min(POOL, POOL_NUMBERS // numbers)
+        drawn = values.sample(size, step_generator(seed, 7, 0)) / values.scale
+        pool = self.tables(drawn.to(torch.float32))
+        return lambda count, generator: pool[torch.randint(size, (count,), generator=generator)]
+
+    def gradients(
+        self, drawn: Float[Tensor, "batch tables classes"], temperature: float
+    ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
+        """Return the gradient of the negative surrogate revenue (AMA-6), and the surrogate of each start."""
+        boosted = self.boosts[:, None, :]
+        welfare, *rivals = (drawn[:, table][None] + boosted for table in range(self.bidders + 1))
+        result = pull(welfare, rivals, (self.bidders - 1) * welfare + boosted, temperature)
+        return {"boosts": -result.entry.sum(1) / len(drawn)}, result.revenue / len(drawn)
+
+    def mechanism(self, start: int = 0, scale: float = 1.0) -> SizeBoosted:
+        """Return the hard mechanism of one start, float64, boosts in units of value; the least boost is 0."""
+        boosts = self.boosts[start].double()
+        return SizeBoosted(
+            boosts=((boosts - boosts.min()) * scale)[self.class_of],
+            weights=torch.ones(self.bidders, dtype=torch.float64),
+            items=self.items,
+        )
