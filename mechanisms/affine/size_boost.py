@@ -53,6 +53,27 @@ class Programme:
                 torch.maximum(value, reached.add_(welfare[bidder, item]), out=value)
         return value
 
+    def allocations_by_sizes(
+        self, welfare: Float[Tensor, "bidders items batch"]
+    ) -> tuple[Float[Tensor, "states batch"], Float[Tensor, "bidders states batch"]]:
+        """Return `best_by_sizes`, and each bidder's part of it."""
+        batch = welfare.shape[-1]
+        value, own = welfare.new_zeros(1, batch), welfare.new_zeros(self.bidders, 1, batch)
+        for item in range(self.items):
+            count = self.layer(item + 1)
+            missing = count - len(value) + 1
+            padded = torch.cat([value, value.new_full((missing, batch), -torch.inf)])
+            held = torch.cat([own, own.new_zeros(self.bidders, missing, batch)], dim=1)
+            value, own = padded[:-1].clone(), held[:, :-1].clone()
+            for bidder in range(self.bidders):
+                before = self._before[bidder, :count]
+                reached = padded[before] + welfare[bidder, item]
+                parts = held[:, before]
+                parts[bidder] += welfare[bidder, item]
+                better = reached > value
+                value, own = torch.where(better, reached, value), torch.where(better, parts, own)
+        return value, own
+
     def optimum(
         self, welfare: Float[Tensor, "bidders items batch"], boosts: Float[Tensor, " states"]
     ) -> Float[Tensor, " batch"]:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -29,12 +29,18 @@ class Objective(Protocol):
         """Return the trained tensors by name."""
         ...
 
-    def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
+    def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Any]:
         """Return what draws a minibatch of a given size, over the scale of the values."""
         ...
 
-    def gradients(self, drawn: Tensor, temperature: float) -> tuple[dict[str, Tensor], Tensor]:
-        """Return gradients to descend by name, and the surrogate revenue of each start."""
+    def gradients(self, drawn: Any, temperature: float, progress: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Return gradients to descend by name, and the surrogate revenue of each start.
+
+        Args:
+            drawn: A minibatch of `source`.
+            temperature: Inverse temperature, per unit of value over scale.
+            progress: Share of the training that is done, in [0, 1].
+        """
         ...
 
     def mechanism(self, start: int = 0, scale: float = 1.0) -> Mechanism:
@@ -146,7 +152,8 @@ def train(
     batch_held_out = (held_out or values).sample(8192, step_generator(seed, 2, 0))
     for step in range(first, schedule.iterations):
         batch, temperature, factor = schedule.at(step)
-        gradients, surrogate = objective.gradients(draw(batch, step_generator(seed, 1, step)), temperature)
+        drawn = draw(batch, step_generator(seed, 1, step))
+        gradients, surrogate = objective.gradients(drawn, temperature, step / schedule.iterations)
         if not torch.isfinite(surrogate).all():
             raise FloatingPointError(f"the surrogate is {surrogate.tolist()} at step {step}: lower the learning rate")
         for name, tensor in parameters.items():

@@ -88,7 +88,7 @@ class LotteryAMA:
         return lambda count, generator: (values.sample(count, generator) / values.scale).to(torch.float32)
 
     def gradients(
-        self, drawn: Float[Tensor, "batch bidders items"], temperature: float
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
         if self.deterministic:

@@ -63,6 +63,45 @@ class SizeBoostAMA:
             parts.append(torch.stack(pooled).permute(2, 0, 1).contiguous())
         return torch.cat(parts)
 
+    def own_values(self, values: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "batch bidders classes"]:
+        """Return each bidder's weighted value in the best allocation of each class."""
+        states, classes = len(self.class_of), self.boosts.shape[1]
+        parts = []
+        for part in torch.split(values, max(1, CHUNK // (8 * self.bidders * states))):
+            best, own = programme(self.bidders, self.items).allocations_by_sizes(part.permute(1, 2, 0).contiguous())
+            index = self.class_of[:, None].expand(-1, len(part))
+            top = best.new_full((classes, len(part)), -torch.inf).scatter_reduce(0, index, best, "amax")
+            number = torch.arange(states)[:, None].where(best == top.gather(0, index), torch.tensor(states))
+            first = torch.full((classes, len(part)), states).scatter_reduce(0, index, number, "amin")
+            chosen = own.gather(1, first[None].expand(self.bidders, -1, -1))
+            parts.append(chosen.permute(2, 0, 1).contiguous())
+        return torch.cat(parts)
+
+    def fee_source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], tuple[Tensor, Tensor]]:
+        """Return profiles over the scale of the values, with their tables and own values: what a fee is trained on."""
+        numbers = (2 * self.bidders + 1) * self.boosts.shape[1]
+        size = min(POOL, POOL_NUMBERS // numbers)
+        profiles = (values.sample(size, step_generator(seed, 7, 0)) / values.scale).to(torch.float32)
+        pool = torch.cat([self.tables(profiles), self.own_values(profiles)], dim=1)
+
+        def draw(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+            chosen = torch.randint(size, (count,), generator=generator)
+            return profiles[chosen], pool[chosen]
+
+        return draw
+
+    def soft_outcome(
+        self, drawn: Float[Tensor, "batch tables classes"], temperature: float
+    ) -> tuple[Float[Tensor, "starts batch bidders"], Float[Tensor, "starts batch bidders"]]:
+        """Return softened utilities and payments, with their autograd graph; own values follow the tables."""
+        boosted, n = self.boosts[:, None, :], self.bidders
+        welfare = drawn[:, 0] + boosted
+        chosen = torch.softmax(temperature * welfare, dim=-1)
+        rivals = [torch.logsumexp(temperature * (drawn[:, 1 + i] + boosted), -1) / temperature for i in range(n)]
+        utility = (chosen * welfare).sum(-1, keepdim=True) - torch.stack(rivals, dim=-1)
+        own = torch.stack([(chosen * drawn[:, 1 + n + i]).sum(-1) for i in range(n)], dim=-1)
+        return utility, own - utility
+
     def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
         """Return where minibatches come from: the tables of a pool of profiles, over the scale of the values."""
         numbers = (self.bidders + 1) * self.boosts.shape[1]
@@ -72,7 +111,7 @@ class SizeBoostAMA:
         return lambda count, generator: pool[torch.randint(size, (count,), generator=generator)]
 
     def gradients(
-        self, drawn: Float[Tensor, "batch tables classes"], temperature: float
+        self, drawn: Float[Tensor, "batch tables classes"], temperature: float, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue (AMA-6), and the surrogate of each start."""
         boosted = self.boosts[:, None, :]

@@ -1,0 +1,110 @@
+"""A fee that depends on the rivals' bids only, with opt-out, on top of any affine maximizer (FEE-1 to FEE-3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechanisms.affine.menu import AffineMaximizer
+from mechanisms.affine.size_boost import SizeBoosted
+from mechanisms.outcome import Outcome, utilities
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class FeeNetwork:
+    """One ReLU network per bidder, from the rivals' bids in seat order to a fee of at least zero (FEE-1).
+
+    Attributes:
+        first: Weights of the first layer.
+        first_bias: Its bias.
+        second: Weights of the second layer.
+        second_bias: Its bias.
+        third: Weights of the last layer.
+        third_bias: Its bias.
+        scale: Bids are divided by it, fees multiplied.
+    """
+
+    first: Float[Tensor, "bidders inputs hidden"]
+    first_bias: Float[Tensor, "bidders hidden"]
+    second: Float[Tensor, "bidders hidden hidden"]
+    second_bias: Float[Tensor, "bidders hidden"]
+    third: Float[Tensor, "bidders hidden"]
+    third_bias: Float[Tensor, " bidders"]
+    scale: float = 1.0
+
+    def fees(self, valuations: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "batch bidders"]:
+        """Return the fee of each bidder, in units of value."""
+        inputs = rivals_of(valuations) / self.scale
+        hidden = torch.relu(inputs @ self.first + self.first_bias[:, None])
+        hidden = torch.relu(hidden @ self.second + self.second_bias[:, None])
+        fee: Tensor = torch.relu((hidden * self.third[:, None]).sum(-1) + self.third_bias[:, None])
+        return fee.T * self.scale
+
+
+def rivals_of(valuations: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "bidders batch inputs"]:
+    """Return for each bidder the others' rows, in seat order, as one vector."""
+    bidders = valuations.shape[1]
+    rows = [torch.cat([valuations[:, j] for j in range(bidders) if j != i], dim=1) for i in range(bidders)]
+    return torch.stack(rows)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class WithFee:
+    """An affine maximizer whose bidders also pay a fee set by their rivals' bids, or opt out of the round (FEE-2).
+
+    A bidder whose utility would be below its fee gets and pays nothing; its items stay unsold, nobody else is touched.
+    Utility is max(u - fee, 0), and no report changes the fee: truth stays dominant, and nobody loses.
+
+    Attributes:
+        base: The affine maximizer.
+        network: What sets the fees.
+
+    Raises:
+        ValueError: If there is one bidder only, or the network is for another size.
+    """
+
+    base: AffineMaximizer | SizeBoosted
+    network: FeeNetwork
+
+    def __post_init__(self) -> None:
+        if self.base.bidders < 2:
+            raise ValueError("a fee set by the rivals' bids needs at least 2 bidders")
+        wanted = (self.base.bidders, (self.base.bidders - 1) * self.base.items)
+        if tuple(self.network.first.shape[:2]) != wanted:
+            raise ValueError(f"the first layer has shape {tuple(self.network.first.shape)}, wanted {wanted} in front")
+
+    @property
+    def bidders(self) -> int:
+        """Number of bidders."""
+        return self.base.bidders
+
+    @property
+    def items(self) -> int:
+        """Number of items."""
+        return self.base.items
+
+    @property
+    def truthful(self) -> bool:
+        """Always."""
+        return True
+
+    def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
+        """Run one auction per profile of reports."""
+        outcome = self.base.run(valuations)
+        fees = self.network.fees(valuations)
+        stays = self._stays(outcome, valuations, fees).to(valuations)
+        return Outcome(allocation=outcome.allocation * stays[:, :, None], payment=(outcome.payment + fees) * stays)
+
+    def opting_out(self, valuations: Float[Tensor, "batch bidders items"]) -> Bool[Tensor, "batch bidders"]:
+        """Return who opts out of which profile."""
+        return ~self._stays(self.base.run(valuations), valuations, self.network.fees(valuations))
+
+    @staticmethod
+    def _stays(outcome: Outcome, valuations: Tensor, fees: Tensor) -> Tensor:
+        return utilities(outcome, valuations) >= fees

@@ -1,0 +1,136 @@
+"""Training rival-only fees together with the affine maximizer below them (FEE-4; ca-ama's mutual training).
+
+First the fee is fitted with a linear price on every loss of a bidder, as a quantile of the bidders' utility given their
+rivals' bids; no bidder opts out yet, so the gradient reaches every fee. Then opting out enters, softened by a sigmoid
+that hardens: what is trained is the revenue that the mechanism with opt-out will earn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from mechanisms.affine.fee import FeeNetwork, WithFee, rivals_of
+from mechanisms.valuations import ValuationModel
+
+LAYERS = ("first", "first_bias", "second", "second_bias", "third", "third_bias")
+
+
+class Base(Protocol):
+    """What a trainable affine maximizer offers to a fee on top of it."""
+
+    bidders: int
+    items: int
+    starts: int
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the trained tensors by name."""
+        ...
+
+    def fee_source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], tuple[Tensor, Tensor]]:
+        """Return what draws a minibatch: profiles over the scale of the values, and what `soft_outcome` takes."""
+        ...
+
+    def soft_outcome(self, drawn: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return the softened utilities and payments, shape (starts, batch, bidders), with their autograd graph."""
+        ...
+
+    def mechanism(self, start: int = 0, scale: float = 1.0) -> Any:
+        """Return the hard mechanism of one start."""
+        ...
+
+
+class FeeAMA:
+    """Parameters and objective of an affine maximizer with rival-only fees.
+
+    Args:
+        base: The affine maximizer; its tensors are trained too.
+        generator: Draws the first weights.
+        hidden: Width of both hidden layers.
+        shared: Whether all bidders have one network; right where they are alike.
+        price: What a unit of a bidder's loss costs while the fee is fitted; its quantile is about 1/price.
+        fitted: Share of the training before opting out enters.
+        hardness: First and last inverse temperature of opting out.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        generator: Generator,
+        *,
+        hidden: int = 64,
+        shared: bool = True,
+        price: float = 3.0,
+        fitted: float = 0.5,
+        hardness: tuple[float, float] = (60.0, 600.0),
+    ) -> None:
+        if base.bidders < 2:
+            raise ValueError("a fee set by the rivals' bids needs at least 2 bidders")
+        self.base, self.price, self.fitted, self.hardness = base, price, fitted, hardness
+        self.bidders, self.items, self.starts = base.bidders, base.items, base.starts
+        networks, inputs = 1 if shared else base.bidders, (base.bidders - 1) * base.items
+        front = (base.starts, networks)
+
+        def uniform(*shape: int, fan: int) -> Tensor:
+            return (2 * torch.rand(*front, *shape, generator=generator) - 1) / math.sqrt(fan)
+
+        self.layers = {
+            "first": uniform(inputs, hidden, fan=inputs),
+            "first_bias": uniform(hidden, fan=inputs),
+            "second": uniform(hidden, hidden, fan=hidden),
+            "second_bias": uniform(hidden, fan=hidden),
+            # a fee that starts at zero for everybody has no gradient: every fee starts near 0.1
+            "third": 0.1 * uniform(hidden, fan=hidden),
+            "third_bias": torch.full(front, 0.1),
+        }
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the trained tensors by name: the base's, and `fee_LAYER` of shape (starts, networks, ...)."""
+        return {**self.base.parameters(), **{f"fee_{name}": tensor for name, tensor in self.layers.items()}}
+
+    def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], tuple[Tensor, Tensor]]:
+        """Return where minibatches come from."""
+        return self.base.fee_source(values, seed)
+
+    def gradients(
+        self, drawn: tuple[Tensor, Tensor], temperature: float, progress: float
+    ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
+        """Return the gradient of the negative surrogate by parameter, and the surrogate of each start (FEE-4)."""
+        profiles, numbers = drawn
+        parameters = self.parameters()
+        with torch.enable_grad():
+            for tensor in parameters.values():
+                tensor.requires_grad_(True)
+            utility, payment = self.base.soft_outcome(numbers, temperature)
+            fee = self._fees(profiles)
+            if progress < self.fitted:
+                earned = payment + fee - self.price * torch.relu(fee - utility)
+            else:
+                first, last = self.hardness
+                hardness = first * (last / first) ** ((progress - self.fitted) / (1 - self.fitted))
+                earned = torch.sigmoid(hardness * (utility - fee)) * (payment + fee)
+            revenue = earned.sum(-1).mean(-1)
+            slopes = torch.autograd.grad(-revenue.sum(), list(parameters.values()))
+        for tensor in parameters.values():
+            tensor.requires_grad_(False)
+        return dict(zip(parameters, slopes, strict=True)), revenue.detach()
+
+    def _fees(self, profiles: Tensor) -> Float[Tensor, "starts batch bidders"]:
+        w = self.layers
+        hidden = torch.relu(rivals_of(profiles) @ w["first"] + w["first_bias"][:, :, None])
+        hidden = torch.relu(hidden @ w["second"] + w["second_bias"][:, :, None])
+        fee: Tensor = torch.relu((hidden * w["third"][:, :, None]).sum(-1) + w["third_bias"][:, :, None])
+        return fee.transpose(1, 2)
+
+    def mechanism(self, start: int = 0, scale: float = 1.0) -> WithFee:
+        """Return the hard mechanism of one start, float64, in units of value."""
+        layers = {}
+        for name, tensor in self.layers.items():
+            one = tensor[start].double()
+            layers[name] = one.expand(self.bidders, *one.shape[1:]).clone()
+        return WithFee(self.base.mechanism(start, scale), FeeNetwork(**layers, scale=scale))
