@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import comb
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
 from hypothesis import strategies as st
 
 from protocol.artifact import build
@@ -41,6 +44,31 @@ def size_artifacts(draw: st.DrawFn, bid_max: int = 4, max_bidders: int = 3, max_
     weights = draw(st.lists(st.integers(1, 7), min_size=bidders, max_size=bidders))
     share_bits = draw(st.sampled_from([0, 1, 3]))
     return build.size_boost(boosts, weights, items=items, bid_max=bid_max, share_bits=share_bits, unit="1")
+
+
+@st.composite
+def fee_artifacts(draw: st.DrawFn, bid_max: int = 4, max_bidders: int = 3, max_items: int = 2) -> CheckedArtifact:
+    """Small affine maximizers of both kinds with rival-only fees: weights of either sign, fees around the utilities."""
+    base = draw(menu_artifacts(bid_max, max_bidders, max_items) | size_artifacts(bid_max, max_bidders, max_items))
+    header = base.header
+    if header.bidders == 1:
+        return base
+    n, m, hidden = header.bidders, header.items, draw(st.integers(1, 3))
+
+    def numbers(low: int, high: int, *shape: int) -> npt.NDArray[np.int64]:
+        count = int(np.prod(shape))
+        return np.array(draw(st.lists(st.integers(low, high), min_size=count, max_size=count))).reshape(shape)
+
+    fee = {
+        "fee_first": numbers(-9, 9, n, n - 1, m, hidden),
+        "fee_first_bias": numbers(-9, 9, n, hidden),
+        "fee_second": numbers(-5, 9, n, hidden, hidden),
+        "fee_second_bias": numbers(-9, 9, n, hidden),
+        "fee_third": numbers(-5, 9, n, hidden),
+        "fee_third_bias": numbers(-20, 60, n),
+        "fee_shifts": numbers(0, 4, 3),
+    }
+    return build.build(msgspec.structs.replace(header, kind=f"{header.kind}-fee"), **base.parameters, **fee)
 
 
 @st.composite

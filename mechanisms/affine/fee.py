@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechanisms.affine.menu import AffineMaximizer
-from mechanisms.affine.size_boost import SizeBoosted
+from mechanisms.affine.menu import AffineMaximizer, IntegerAffineMaximizer
+from mechanisms.affine.size_boost import IntegerSizeBoosted, SizeBoosted
 from mechanisms.outcome import Outcome, utilities
+
+LAYERS: Final = ("first", "first_bias", "second", "second_bias", "third", "third_bias")
 
 
 @final
@@ -108,3 +113,46 @@ class WithFee:
     @staticmethod
     def _stays(outcome: Outcome, valuations: Tensor, fees: Tensor) -> Tensor:
         return utilities(outcome, valuations) >= fees
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerWithFee:
+    """The exact twin of `WithFee`, in plain Python integers (FEE-3): for the differential check.
+
+    Attributes:
+        base: The twin of the affine maximizer.
+        layers: The parameters `fee_...` of the artifact.
+        bid_max: Bids are clamped to 0..bid_max, grid units.
+    """
+
+    base: IntegerAffineMaximizer | IntegerSizeBoosted
+    layers: Mapping[str, npt.NDArray[np.int64]]
+    bid_max: int
+
+    def run(self, bids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return allocation (batch, bidders, items) in 2^-q of an item and payment (batch, bidders) in fine units."""
+        allocation, payment = (array.copy() for array in self.base.run(bids))
+        for index, profile in enumerate(np.clip(bids, 0, self.bid_max).tolist()):
+            for i, row in enumerate(profile):
+                utility = sum(int(a) * v for a, v in zip(allocation[index, i], row, strict=True))
+                utility -= int(payment[index, i])
+                fee = self._fee(i, [v for j, other in enumerate(profile) if j != i for v in other])
+                if utility < fee:
+                    allocation[index, i], payment[index, i] = 0, 0
+                else:
+                    payment[index, i] += fee
+        return allocation, payment
+
+    def _fee(self, bidder: int, rivals: list[int]) -> int:
+        w = {name: self.layers[f"fee_{name}"][bidder] for name in LAYERS}
+        shifts = [int(shift) for shift in self.layers["fee_shifts"]]
+        hidden = w["first"].shape[-1]
+        inner = _layer(rivals, w["first"].reshape(-1, hidden).tolist(), w["first_bias"].tolist(), shifts[0])
+        outer = _layer(inner, w["second"].tolist(), w["second_bias"].tolist(), shifts[1])
+        return _layer(outer, [[int(v)] for v in w["third"]], [int(w["third_bias"])], shifts[2])[0]
+
+
+def _layer(inputs: list[int], weights: list[list[int]], bias: list[int], shift: int) -> list[int]:
+    sums = [b + sum(x * row[k] for x, row in zip(inputs, weights, strict=True)) for k, b in enumerate(bias)]
+    return [max(0, total) >> shift for total in sums]

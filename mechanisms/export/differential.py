@@ -14,9 +14,17 @@ import numpy.typing as npt
 import torch
 from onnx.reference import ReferenceEvaluator
 from protocol.artifact.engine import Engine
+from protocol.artifact.header import Header
 from protocol.artifact.static import CheckedArtifact
 
-from mechanisms.affine import AffineMaximizer, IntegerAffineMaximizer, IntegerSizeBoosted, SizeBoosted
+from mechanisms.affine import (
+    AffineMaximizer,
+    IntegerAffineMaximizer,
+    IntegerSizeBoosted,
+    IntegerWithFee,
+    SizeBoosted,
+    WithFee,
+)
 
 TWIN_WORK: Final = 1 << 22  # intermediate numbers of the rounds that plain Python repeats
 
@@ -55,17 +63,23 @@ def adversarial_bids(bidders: int, items: int, bid_max: int, source: np.random.G
     return np.concatenate([corners, ties, near, *constant]).astype(np.int64)
 
 
-def twin(artifact: CheckedArtifact) -> IntegerAffineMaximizer | IntegerSizeBoosted:
+def twin(artifact: CheckedArtifact) -> IntegerAffineMaximizer | IntegerSizeBoosted | IntegerWithFee:
     """Return the mechanism of an artifact from its definition, in plain Python integers."""
-    header = artifact.header
     values = {name: np.asarray(value) for name, value in artifact.parameters.items()}
-    if header.kind == "size-boost":
+    base = _base_twin(artifact.header, values)
+    if artifact.header.kind.endswith("-fee"):
+        return IntegerWithFee(base, values, artifact.header.bid_max)
+    return base
+
+
+def _base_twin(header: Header, values: dict[str, npt.NDArray[np.int64]]) -> IntegerAffineMaximizer | IntegerSizeBoosted:
+    if header.kind.startswith("size-boost"):
         return IntegerSizeBoosted(values["boosts"], values["weights"], header.items, header.unit_share, header.bid_max)
     return IntegerAffineMaximizer(values["menu"], values["boosts"], values["weights"], header.bid_max)
 
 
 def differential_check(
-    mechanism: AffineMaximizer | SizeBoosted,
+    mechanism: AffineMaximizer | SizeBoosted | WithFee,
     artifact: CheckedArtifact,
     valuations: npt.NDArray[np.float64],
     *,

@@ -5,21 +5,25 @@ Rounding parameters costs revenue only: any integer menu, boosts and weights are
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from protocol.artifact.build import menu_affine, size_boost
+from protocol.artifact.classes.fee import MAX_SHIFT
 from protocol.artifact.static import CheckedArtifact
 
-from mechanisms.affine import AffineMaximizer, SizeBoosted
+from mechanisms.affine import AffineMaximizer, FeeNetwork, SizeBoosted, WithFee
 
 WEIGHT_MAX: Final = 1 << 10
+ACTIVATION: Final = float(1 << 16)  # inner activations of a fee count 2^-16
+LARGEST: Final = float(1 << 51)  # of a fee's sums, with room for rounding below 2^53
 
 
 def quantise(
-    mechanism: AffineMaximizer | SizeBoosted, *, unit: Fraction, bid_max: int, share_bits: int, name: str
+    mechanism: AffineMaximizer | SizeBoosted | WithFee, *, unit: Fraction, bid_max: int, share_bits: int, name: str
 ) -> CheckedArtifact:
     """Return the artifact of an affine maximizer, of the class that its type has.
 
@@ -33,6 +37,10 @@ def quantise(
     Raises:
         ArtifactRefusedError: If the integers would leave the exact range.
     """
+    fee: dict[str, npt.NDArray[np.int64]] | None = None
+    if isinstance(mechanism, WithFee):
+        fee = quantise_fee(mechanism.network, unit=unit, bid_max=bid_max, share_bits=share_bits)
+        mechanism = mechanism.base
     whole = 1 << share_bits
     raw = mechanism.weights.numpy()
     equal = bool((raw == raw[0]).all())
@@ -40,13 +48,48 @@ def quantise(
     weights = np.maximum(np.rint(raw * factor), 1).astype(np.int64)
     boosts = np.rint(mechanism.boosts.numpy() * factor * whole / float(unit)).astype(np.int64)
     if isinstance(mechanism, SizeBoosted):
-        return size_boost(boosts, weights, items=mechanism.items, bid_max=bid_max, share_bits=share_bits, unit=name)
+        return size_boost(
+            boosts, weights, items=mechanism.items, bid_max=bid_max, share_bits=share_bits, unit=name, fee=fee
+        )
     menu = np.rint(mechanism.menu.numpy() * whole).astype(np.int64)
     for entry, item in np.argwhere(menu.sum(axis=1) > whole):  # nearest shares may give out too much: take it back
         while menu[entry, :, item].sum() > whole:
             menu[entry, int(menu[entry, :, item].argmax()), item] -= 1  # one unit at a time, from the largest
     menu, boosts = _without_repeats(menu, boosts)
-    return menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit=name)
+    return menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit=name, fee=fee)
+
+
+def quantise_fee(
+    network: FeeNetwork, *, unit: Fraction, bid_max: int, share_bits: int
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the parameters of a fee in fixed point (FEE-3): inner activations in 2^-16, weights as fine as is exact.
+
+    Rounding moves fees a little; truthfulness and individual rationality rest on none of these numbers.
+    """
+    bidders, inputs, hidden = network.first.shape
+    to_value = network.scale / float(unit) * (1 << share_bits)  # a fee of 1 in fine units
+    steps = (  # weights, bias, units of the inputs and of the outputs, counted in 1 of the network
+        (network.first.numpy(), network.first_bias.numpy(), network.scale / float(unit), ACTIVATION),
+        (network.second.numpy(), network.second_bias.numpy(), ACTIVATION, ACTIVATION),
+        (network.third.numpy()[:, :, None], network.third_bias.numpy()[:, None], ACTIVATION, to_value),
+    )
+    layers: list[npt.NDArray[np.int64]] = []
+    shifts, bound = [], float(bid_max)
+    for weights, bias, units_in, units_out in steps:
+        matrix, offset = weights * (units_out / units_in), bias * units_out
+        reach = float((np.abs(matrix).sum(axis=1) * bound + np.abs(offset)).max())
+        shifts.append(min(MAX_SHIFT, max(0, math.floor(math.log2(LARGEST / max(reach, 1.0))))))
+        layers += [np.rint(part * 2.0 ** shifts[-1]).astype(np.int64) for part in (matrix, offset)]
+        bound = reach
+    return {
+        "fee_first": layers[0].reshape(bidders, bidders - 1, inputs // (bidders - 1), hidden),
+        "fee_first_bias": layers[1],
+        "fee_second": layers[2],
+        "fee_second_bias": layers[3],
+        "fee_third": layers[4][:, :, 0],
+        "fee_third_bias": layers[5][:, 0],
+        "fee_shifts": np.array(shifts, dtype=np.int64),
+    }
 
 
 def _without_repeats(

@@ -18,8 +18,6 @@ from torch import Generator, Tensor
 from mechanisms.affine.fee import FeeNetwork, WithFee, rivals_of
 from mechanisms.valuations import ValuationModel
 
-LAYERS = ("first", "first_bias", "second", "second_bias", "third", "third_bias")
-
 
 class Base(Protocol):
     """What a trainable affine maximizer offers to a fee on top of it."""

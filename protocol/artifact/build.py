@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy.typing as npt
 
 from protocol.artifact.classes import mechanism_class
@@ -33,28 +35,42 @@ def build(header: Header, **parameters: npt.ArrayLike) -> CheckedArtifact:
 
 
 def menu_affine(
-    menu: npt.ArrayLike, boosts: npt.ArrayLike, weights: npt.ArrayLike, *, bid_max: int, share_bits: int, unit: str
-) -> CheckedArtifact:
-    """Build an affine maximizer: menu (menu, bidders, items) in 2^-share_bits, boosts (menu,), weights (bidders,)."""
+    menu: npt.ArrayLike, boosts: npt.ArrayLike, weights: npt.ArrayLike, *, bid_max: int, share_bits: int, unit: str,
+    fee: Mapping[str, npt.ArrayLike] | None = None,
+) -> CheckedArtifact:  # fmt: skip
+    """Build an affine maximizer.
+
+    Args:
+        menu: Shares in 2^-share_bits, (menu, bidders, items).
+        boosts: In fine units times the weight unit, (menu,).
+        weights: Integers of at least 1, (bidders,).
+        bid_max: Largest bid, grid units.
+        share_bits: q.
+        unit: What people call one grid unit.
+        fee: Parameters `fee_...` of a rival-only fee; none if left out.
+    """
     shares = as_parameter(menu, "menu")
     if shares.ndim != 3:
         raise ArtifactRefusedError(f"menu has shape {shares.shape}, wanted (menu, bidders, items)")
     header = Header(
-        bid_max=bid_max, bidders=shares.shape[1], context=[], format=FORMAT, items=shares.shape[2], kind="menu-affine",
-        rounding="floor", share_bits=share_bits, ties="lowest_index", unit=unit,
+        bid_max=bid_max, bidders=shares.shape[1], context=[], format=FORMAT, items=shares.shape[2],
+        kind="menu-affine-fee" if fee else "menu-affine", rounding="floor", share_bits=share_bits, ties="lowest_index",
+        unit=unit,
     )  # fmt: skip
-    return build(header, menu=shares, boosts=boosts, weights=weights)
+    return build(header, menu=shares, boosts=boosts, weights=weights, **(fee or {}))
 
 
 def size_boost(
-    boosts: npt.ArrayLike, weights: npt.ArrayLike, *, items: int, bid_max: int, share_bits: int, unit: str
-) -> CheckedArtifact:
-    """Build a size-boosted affine maximizer: boosts in the order of `size_vectors`, weights (bidders,)."""
+    boosts: npt.ArrayLike, weights: npt.ArrayLike, *, items: int, bid_max: int, share_bits: int, unit: str,
+    fee: Mapping[str, npt.ArrayLike] | None = None,
+) -> CheckedArtifact:  # fmt: skip
+    """Build a size-boosted affine maximizer: boosts in the order of `size_vectors`, the rest as in `menu_affine`."""
     header = Header(
         bid_max=bid_max, bidders=len(as_parameter(weights, "weights")), context=[], format=FORMAT, items=items,
-        kind="size-boost", rounding="floor", share_bits=share_bits, ties="lowest_owner", unit=unit,
+        kind="size-boost-fee" if fee else "size-boost", rounding="floor", share_bits=share_bits, ties="lowest_owner",
+        unit=unit,
     )  # fmt: skip
-    return build(header, boosts=boosts, weights=weights)
+    return build(header, boosts=boosts, weights=weights, **(fee or {}))
 
 
 def single_item_reserve(

@@ -12,7 +12,15 @@ from protocol.artifact.classes.base import MechanismClass
 from protocol.errors import ArtifactRefusedError
 
 REGISTRY: Final[dict[str, MechanismClass]] = {
-    entry.name: entry for entry in (menu_affine.CLASS, size_boost.CLASS, single_item_reserve.CLASS, first_price.CLASS)
+    entry.name: entry
+    for entry in (
+        menu_affine.CLASS,
+        menu_affine.WITH_FEE,
+        size_boost.CLASS,
+        size_boost.WITH_FEE,
+        single_item_reserve.CLASS,
+        first_price.CLASS,
+    )
 }
 
 

@@ -9,9 +9,37 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from protocol.artifact.graph import ALLOCATION, PAYMENT, Builder
 from protocol.artifact.header import Header
 from protocol.artifact.parameters import Parameters, as_parameter
 from protocol.errors import ArtifactRefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Names of the tensors, int64 but the first, that a class's graph has before its outputs.
+
+    Attributes:
+        present: Participation, boolean of shape (batch, bidders, 1).
+        bids: Clamped bids, absent rows zero, (batch, bidders, items).
+        award: Shares, those of absent seats too, (batch, bidders, items).
+        value: What the award is worth to each bidder, fine units, (batch, bidders).
+        payment: Fine units, (batch, bidders).
+    """
+
+    present: str
+    bids: str
+    award: str
+    value: str
+    payment: str
+
+
+def finish(b: Builder, core: Core) -> None:
+    """Write the outputs of a class that adds nothing to its core; the payment has its final name already."""
+    # what an absent seat was awarded stays unsold
+    b.op("Where", core.present, core.award, b.scalar(0), name=ALLOCATION)
+    b.output(ALLOCATION, b.header.bidders, b.header.items)
+    b.output(PAYMENT, b.header.bidders)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from protocol.artifact.classes.base import MechanismClass
-from protocol.artifact.graph import ALLOCATION, BIDS, CHOICE, PAYMENT, Builder
+from protocol.artifact.classes.base import Core, MechanismClass, finish
+from protocol.artifact.classes.fee import fee_class
+from protocol.artifact.graph import BIDS, CHOICE, PAYMENT, Builder
 from protocol.artifact.header import Header
 from protocol.artifact.parameters import Parameters
 
@@ -23,9 +24,9 @@ def _schema(header: Header) -> dict[str, tuple[int, ...]]:
     return {"menu": (-1, header.bidders, header.items), "boosts": (-1,), "weights": (header.bidders,)}
 
 
-def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
+def _core(b: Builder, parameters: Parameters, payment: str = "") -> Core:
+    header = b.header
     menu, boosts, weights = (np.asarray(parameters[name]) for name in ("menu", "boosts", "weights"))
-    b = Builder(header)
     present = b.op("Unsqueeze", b.present(), b.index(2))
     x = b.op("Where", present, b.clamped(BIDS, 0, header.bid_max), b.scalar(0))  # absent rows are zero (spec 2.13)
     reals = b.op("Cast", x, to="double")
@@ -41,12 +42,15 @@ def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
     without = b.op("Cast", b.op("Concat", *rivals, axis=1), to="int64")  # M_i, (batch, bidders)
     award = b.op("Gather", b.constant("menu", menu), choice, axis=0)
     value = b.op("MatMul", b.op("Mul", x, award), b.constant("ones", np.ones((header.items, 1))))
-    own_value = b.op("Mul", b.op("Squeeze", value, b.index(2)), b.constant("weights", weights))
+    worth = b.op("Squeeze", value, b.index(2))
+    own_value = b.op("Mul", worth, b.constant("weights", weights))
     numerator = b.op("Sub", without, b.op("Sub", best, own_value))
-    b.op("Div", numerator, "weights", name=PAYMENT)
-    b.op("Where", present, award, b.scalar(0), name=ALLOCATION)  # what an absent seat was awarded stays unsold
-    b.output(ALLOCATION, header.bidders, header.items)
-    b.output(PAYMENT, header.bidders)
+    return Core(present, x, award, worth, b.op("Div", numerator, "weights", name=payment))
+
+
+def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
+    b = Builder(header)
+    finish(b, _core(b, parameters, PAYMENT))
     b.output(CHOICE)
     return b.model(parameters)
 
@@ -84,3 +88,4 @@ CLASS = MechanismClass(
     ),
     laws=("dsic", "ir", "feasibility", "non_negative_payments", "lowest_index_ties"),
 )
+WITH_FEE = fee_class(CLASS, _core)

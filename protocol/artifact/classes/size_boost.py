@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from protocol.artifact.classes.base import MechanismClass
-from protocol.artifact.graph import ALLOCATION, BIDS, PAYMENT, Builder
+from protocol.artifact.classes.base import Core, MechanismClass, finish
+from protocol.artifact.classes.fee import fee_class
+from protocol.artifact.graph import BIDS, PAYMENT, Builder
 from protocol.artifact.header import Header
 from protocol.artifact.parameters import Parameters
 
@@ -87,10 +88,10 @@ def _programme(b: Builder, welfare: str, rows: list[int], boosts: npt.NDArray[np
     return [*reversed(owners), value]
 
 
-def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
+def _core(b: Builder, parameters: Parameters, payment: str = "") -> Core:
+    header = b.header
     boosts, weights = (np.asarray(parameters[name]) for name in ("boosts", "weights"))
     n, m = header.bidders, header.items
-    b = Builder(header)
     b.constant("boosts", boosts)
     present = b.op("Unsqueeze", b.present(), b.index(2))
     x = b.op("Where", present, b.clamped(BIDS, 0, header.bid_max), b.scalar(0))  # absent rows are zero (spec 2.13)
@@ -127,13 +128,16 @@ def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
     awarded = b.op("Equal", seats, word)  # (batch, bidders, items)
 
     value = b.op("MatMul", b.op("Where", awarded, x, b.scalar(0)), b.constant("ones", np.ones((m, 1))))
-    own = b.op("Squeeze", b.op("Mul", value, factor), b.index(2))
+    worth = b.op("Mul", b.op("Squeeze", value, b.index(2)), b.scalar(header.unit_share))
+    own = b.op("Mul", worth, b.constant("weights", weights))
     numerator = b.op("Sub", left, b.op("Sub", best, own))
-    b.op("Div", numerator, b.constant("weights", weights), name=PAYMENT)
     share = b.op("Where", awarded, b.scalar(header.unit_share), b.scalar(0))
-    b.op("Where", present, share, b.scalar(0), name=ALLOCATION)  # what an absent seat was awarded stays unsold
-    b.output(ALLOCATION, n, m)
-    b.output(PAYMENT, n)
+    return Core(present, x, share, worth, b.op("Div", numerator, "weights", name=payment))
+
+
+def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
+    b = Builder(header)
+    finish(b, _core(b, parameters, PAYMENT))
     return b.model(parameters)
 
 
@@ -166,3 +170,4 @@ CLASS = MechanismClass(
     ),
     laws=("dsic", "ir", "feasibility", "non_negative_payments", "lowest_owner_ties"),
 )
+WITH_FEE = fee_class(CLASS, _core)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,15 +16,16 @@ from protocol.artifact.classes import REGISTRY
 from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
-from tests.strategies import menu_artifacts, reserve_artifacts, size_artifacts
+from tests.strategies import fee_artifacts, menu_artifacts, reserve_artifacts, size_artifacts
 
 GRID = 3  # bids 0..GRID where everything is enumerated
 truthful_artifacts = (
     menu_artifacts(bid_max=GRID, max_bidders=2, max_items=2)
     | size_artifacts(bid_max=GRID, max_bidders=2, max_items=3)
+    | fee_artifacts(bid_max=GRID, max_bidders=2, max_items=2)
     | reserve_artifacts(bid_max=GRID)
 )
-every_artifact = menu_artifacts() | size_artifacts() | reserve_artifacts()
+every_artifact = menu_artifacts() | size_artifacts() | fee_artifacts() | reserve_artifacts()
 
 
 def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
@@ -34,7 +36,7 @@ def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
     return np.array(list(product(range(top + 1), repeat=cells))).reshape(-1, header.bidders, header.items)
 
 
-@settings(max_examples=90)
+@settings(max_examples=120)
 @given(truthful_artifacts)
 def test_no_misreport_on_the_whole_grid_beats_the_truth(artifact: CheckedArtifact) -> None:  # DSIC
     engine = Engine(artifact.data)
@@ -73,7 +75,7 @@ def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, dat
 
 
 @settings(max_examples=90)
-@given(menu_artifacts() | size_artifacts(), st.data())
+@given(menu_artifacts() | size_artifacts() | fee_artifacts(), st.data())
 def test_absence_equals_bidding_zero_for_everybody_else(artifact: CheckedArtifact, data: st.DataObject) -> None:
     header = artifact.header
     cells = header.bidders * header.items
@@ -118,6 +120,32 @@ def test_menu_artifact_equals_the_definition_with_lowest_index_ties(
     assert int(arrays["choice"][0]) == choice
     assert arrays["allocation"][0].tolist() == menu[choice]
     assert arrays["payment"][0].tolist() == payment
+
+
+@settings(max_examples=60)
+@given(fee_artifacts(), st.integers(0, 2**32 - 1))
+def test_fees_equal_the_definition_and_nobody_moves_its_own(artifact: CheckedArtifact, seed: int) -> None:
+    header = artifact.header
+    if not header.kind.endswith("-fee"):
+        return
+    p = artifact.parameters
+    plain = {name: value for name, value in p.items() if not name.startswith("fee_")}
+    base = build.build(msgspec.structs.replace(header, kind=header.kind.removesuffix("-fee")), **plain)
+    source = np.random.default_rng(seed)
+    bids = source.integers(-1, header.bid_max + 2, (20, header.bidders, header.items))
+    here = source.integers(0, 2, (20, header.bidders))
+    below, above = Engine(base.data).run_arrays(bids, here), Engine(artifact.data).run_arrays(bids, here)
+    x = np.clip(bids, 0, header.bid_max) * here[:, :, None]
+    for i in range(header.bidders):
+        others = np.delete(x, i, axis=1).reshape(20, -1)  # seat order
+        z = others @ p["fee_first"][i].reshape(-1, p["fee_first"].shape[3]) + p["fee_first_bias"][i]
+        h = np.maximum(z, 0) >> p["fee_shifts"][0]
+        h = np.maximum(h @ p["fee_second"][i] + p["fee_second_bias"][i], 0) >> p["fee_shifts"][1]
+        fee = np.maximum(h @ p["fee_third"][i] + p["fee_third_bias"][i], 0) >> p["fee_shifts"][2]
+        utility = (below["allocation"][:, i] * x[:, i]).sum(axis=1) - below["payment"][:, i]
+        stays = utility >= fee
+        assert (above["payment"][:, i] == np.where(stays, below["payment"][:, i] + fee, 0)).all()
+        assert (above["allocation"][:, i] == np.where(stays[:, None], below["allocation"][:, i], 0)).all()
 
 
 def enumerate_words(
@@ -254,7 +282,9 @@ def test_the_answer_does_not_depend_on_the_batch() -> None:
 
 
 def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
-    assert set(REGISTRY) == {"menu-affine", "size-boost", "single-item-reserve", "first-price"}
+    assert set(REGISTRY) == {
+        "menu-affine", "menu-affine-fee", "size-boost", "size-boost-fee", "single-item-reserve", "first-price",
+    }  # fmt: skip
     for entry in REGISTRY.values():
         assert {"ir", "feasibility", "non_negative_payments"} <= set(entry.laws)
         assert ("dsic" in entry.laws) == (entry.theorem is not None)

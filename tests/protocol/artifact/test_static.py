@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from hypothesis import given, settings
@@ -436,3 +437,130 @@ def test_the_child_has_no_environment_and_cannot_write() -> None:  # hardening 2
         assert "Max file size             0" in limits
         assert "Max open files            64" in limits
         assert f"Max address space         {2 * 1024**3}" in limits
+
+
+def claimed(model: onnx.ModelProto, parameters: dict[str, Any], header: Header) -> CheckedArtifact:
+    """A checked file whose metadata is true of its graph, whatever the graph computes."""
+    digests = {KEY_HEADER: header.encode(), KEY_MECHANISM: mechanism_digest(header, parameters)}
+    del model.metadata_props[:]
+    helper.set_model_props(model, {**digests, KEY_GRAPH: graph_digest(model)})
+    return check(model.SerializeToString(deterministic=True))
+
+
+def parsed(artifact: CheckedArtifact) -> onnx.ModelProto:
+    return onnx.ModelProto.FromString(artifact.data)
+
+
+def with_fees(kind: str) -> CheckedArtifact:
+    fee = {
+        "fee_first": np.ones((2, 1, 1, 2), dtype=np.int64), "fee_first_bias": [[0, 1], [2, 0]],
+        "fee_second": np.ones((2, 2, 2), dtype=np.int64), "fee_second_bias": [[1, 0], [0, 1]],
+        "fee_third": [[1, 2], [3, 1]], "fee_third_bias": [60, 50], "fee_shifts": [1, 0, 2],
+    }  # fmt: skip
+    options: Any = {"bid_max": 9, "share_bits": 2, "unit": "1", "fee": fee}
+    if kind == "size-boost-fee":
+        return build.size_boost([4, 2, 1], [1, 3], items=1, **options)
+    return build.menu_affine([[[4], [0]], [[0], [4]], [[0], [0]]], [0, 3, 1], [1, 3], **options)
+
+
+@pytest.mark.parametrize("kind", ["menu-affine", "size-boost", "menu-affine-fee", "size-boost-fee"])
+def test_a_member_of_each_class_is_certified_and_one_changed_boost_is_not(kind: str) -> None:
+    good = with_fees(kind) if kind.endswith("-fee") else with_fees(f"{kind}-fee")
+    if not kind.endswith("-fee"):
+        plain = {name: value for name, value in good.parameters.items() if not name.startswith("fee_")}
+        good = build.build(msgspec.structs.replace(good.header, kind=kind), **plain)
+    assert certify(good).certified
+    assert good.header.kind == kind
+    # the table that the graph reads has another boost than the one that the header's digest covers
+    table = {"menu": "boosts", "size": "boosts_all"}[kind[:4]]
+    model = parsed(good)
+    tensor = next(item for item in model.graph.initializer if item.name == table)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[0] += 1
+    tensor.CopyFrom(numpy_helper.from_array(values, table))
+    parameters = {name: np.asarray(value) for name, value in good.parameters.items()}
+    certificate = certify(claimed(model, parameters, good.header))
+    assert not certificate.certified
+    assert "metadata states" in certificate.problems[0] or "not the canonical graph" in certificate.problems[0]
+
+
+def test_payments_rounded_half_to_even_are_not_certified() -> None:
+    """Floor is monotone; half to even is not: at weight 2 it rewards a lie by one unit."""
+    good = build.menu_affine([[[4], [0]], [[0], [4]], [[0], [0]]], [0, 3, 1], [2, 2], bid_max=9, share_bits=2, unit="1")
+    model = parsed(good)
+    division = next(node for node in model.graph.node if node.op_type == "Div")
+    numerator, weights = division.input
+    extra = [
+        helper.make_node("Div", [numerator, weights], ["low"], name="h0"),
+        helper.make_node("Sub", [numerator, "twice"], ["odd"], name="h2"),  # 0 or 1: half a unit is left
+        helper.make_node("Div", ["low", weights], ["half"], name="h3"),
+        helper.make_node("Sub", ["low", "twice_half"], ["low_is_odd"], name="h5"),
+        helper.make_node("Mul", ["odd", "low_is_odd"], ["up"], name="h6"),
+        helper.make_node("Add", ["low", "up"], ["payment"], name="h7"),
+    ]
+    extra.insert(1, helper.make_node("Mul", ["low", weights], ["twice"], name="h1"))
+    extra.insert(4, helper.make_node("Mul", ["half", weights], ["twice_half"], name="h4"))
+    nodes = [node for node in model.graph.node if node is not division and node.name != division.name]
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *extra])
+    bad = claimed(model, {name: np.asarray(value) for name, value in good.parameters.items()}, good.header)
+    certificate = certify(bad)
+    assert not certificate.certified
+    assert "not the canonical graph" in certificate.problems[0]
+
+
+@pytest.mark.parametrize("kind", ["menu-affine-fee", "size-boost-fee"])
+def test_a_fee_capped_at_the_utility_instead_of_opting_out_is_not_certified(kind: str) -> None:
+    """Capping pays to shade the bid: the fee then depends on the bidder's own report."""
+    good = with_fees(kind)
+    model = parsed(good)
+    made = {node.output[0]: node for node in model.graph.node}
+    payment = made["payment"]
+    utility = made[made[payment.input[0]].input[0]]  # compared with the fee
+    payment.input[1] = utility.input[0]  # who would opt out pays its value and keeps the item
+    award = made[made["allocation"].input[1]]
+    award.input[1] = award.input[2]
+    bad = claimed(model, {name: np.asarray(item) for name, item in good.parameters.items()}, good.header)
+    certificate = certify(bad)
+    assert not certificate.certified
+    assert "not the canonical graph" in certificate.problems[0]
+    bids = np.array([[[v], [w]] for v in range(10) for w in range(10)])
+    truthful = Engine(bad.data).run_arrays(bids)
+    gains = []
+    for report in range(10):
+        lies = bids.copy()
+        lies[:, 0] = report
+        told = Engine(bad.data).run_arrays(lies)
+        gain = (
+            ((told["allocation"] - truthful["allocation"]) * bids).sum(axis=2) + truthful["payment"] - told["payment"]
+        )
+        gains.append(gain[:, 0])
+    assert np.max(gains) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"fee_shifts": [0, 0, 51]}, "fee_shifts"),
+        ({"fee_first": np.zeros((2, 2, 1, 2), dtype=np.int64)}, "for 2 rivals, wanted 1"),
+        ({"fee_second_bias": [[0], [0]]}, "fee_second_bias has shape"),
+        ({"fee_third": [[1, 2, 3], [1, 2, 3]]}, "fee_third has shape"),
+    ],
+)
+def test_fees_of_another_shape_are_refused(change: dict[str, Any], text: str) -> None:
+    good = with_fees("size-boost-fee")
+    with pytest.raises(ArtifactRefusedError, match=text):
+        build.build(good.header, **{**good.parameters, **change})
+
+
+def test_a_fee_needs_rivals_and_size_boosts_a_bounded_programme() -> None:
+    good = with_fees("size-boost-fee")
+    alone = msgspec.structs.replace(good.header, bidders=1)
+    parameters: dict[str, npt.ArrayLike] = {name: value[:1] for name, value in good.parameters.items()}
+    parameters |= {"boosts": [1, 0], "fee_shifts": good.parameters["fee_shifts"]}
+    with pytest.raises(ArtifactRefusedError, match="at least 2 bidders"):
+        build.build(alone, **parameters)
+    with pytest.raises(ArtifactRefusedError, match="at most 20000"):
+        build.size_boost(np.zeros(184_756), np.ones(10), items=10, bid_max=9, share_bits=0, unit="1")
+    with pytest.raises(ArtifactRefusedError, match="weights must be at least 1"):
+        build.size_boost([1, 2, 3], [0, 1], items=1, bid_max=9, share_bits=0, unit="1")
