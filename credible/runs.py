@@ -11,11 +11,13 @@ from credible.settings import Setting
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
-    from mechanisms.affine import AffineMaximizer, SizeBoosted
-    from mechanisms.training import LotteryAMA, SizeBoostAMA
+    from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
+    from mechanisms.training import FeeAMA, LotteryAMA, SizeBoostAMA
 
 
-def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None = None) -> LotteryAMA | SizeBoostAMA:
+def objective_of(
+    setting: Setting, method: str, seed: int, *, starts: int | None = None
+) -> LotteryAMA | SizeBoostAMA | FeeAMA:
     """Return what a method trains on a setting.
 
     Args:
@@ -27,24 +29,32 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
     Raises:
         MalformedError: If the setting has no recipe for the method, or the recipe does not fit it.
     """
-    from mechanisms.training import LotteryAMA, SizeBoostAMA
+    from mechanisms.training import FeeAMA, LotteryAMA, SizeBoostAMA
     from mechanisms.training.loop import step_generator
 
     if method not in setting.train:
         raise MalformedError(f"{setting.name} has no recipe for {method}, only for {', '.join(setting.train)}")
     recipe = setting.train[method]
     try:
-        if method == "size-boost":
-            reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
-            return SizeBoostAMA(setting.bidders, setting.items, reserves, recipe.classes)
-        count = recipe.starts if starts is None else starts
         generator = step_generator(seed, 4, 0)
-        return LotteryAMA(setting.bidders, setting.items, recipe.entries, recipe.start, generator, starts=count)
+        if method == "lottery-ama":
+            return LotteryAMA(
+                setting.bidders, setting.items, recipe.entries, recipe.start, generator, demand=setting.demand,
+                starts=recipe.starts if starts is None else starts,
+            )  # fmt: skip
+        reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
+        boosted = SizeBoostAMA(setting.bidders, setting.items, reserves, recipe.classes)
+        if method == "size-boost":
+            return boosted
+        return FeeAMA(
+            boosted, generator, hidden=recipe.hidden, shared=recipe.shared, price=recipe.price, fitted=recipe.fitted,
+            hardness=recipe.hardness,
+        )  # fmt: skip
     except ValueError as error:
         raise MalformedError(f"{setting.name}, recipe for {method}: {error}") from error
 
 
-def load_run(folder: Path) -> tuple[Setting, AffineMaximizer | SizeBoosted, dict[str, Any]]:
+def load_run(folder: Path) -> tuple[Setting, AffineMaximizer | SizeBoosted | WithFee, dict[str, Any]]:
     """Return a run's setting, hard mechanism and configuration.
 
     Raises:

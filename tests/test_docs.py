@@ -43,7 +43,7 @@ def test_every_cited_rule_and_equation_exists() -> None:
     for rule in cited(("protocol", "credible", "mechanisms", "tests"), r"spec ([1-9][0-9]?\.[0-9]+)"):
         assert rule in rules, f"spec {rule} is cited and not in docs/spec.md"
     notation = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
-    for label in cited(("mechanisms",), r"\b((?:AMA|OUT)-[0-9])\b"):
+    for label in cited(("mechanisms",), r"\b((?:AMA|OUT|SIZE|FEE)-[0-9])\b"):
         assert f"- {label} " in notation, f"{label} is cited and not in docs/notation.md"
     hardening = (ROOT / "docs" / "hardening.md").read_text(encoding="utf-8")
     for clause in cited(("protocol", "credible", "mechanisms", "tests"), r"hardening ([1-8]\.[0-9]+)"):

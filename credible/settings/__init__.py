@@ -14,7 +14,7 @@ from protocol.errors import MalformedError
 
 FOLDER: Final = Path(__file__).parent
 RECORD: Final = "tsuchiura"
-METHODS: Final = ("lottery-ama", "size-boost")
+METHODS: Final = ("lottery-ama", "size-boost", "size-boost-fee")
 
 
 class GridTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +30,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Schedule: `iterations`, `batch`, `temperature` (first and last), `learning_rate`, `boost_rate`. Of a lottery AMA:
     `entries` (0 starts from all deterministic allocations), `start` (spread of the logits), `starts` (menus trained
-    side by side, the best is kept). Of size boosts: `reserves` (one start each), `classes` ("sorted" or "ordered").
+    side by side, the best is kept). Of size boosts: `reserves` (one start each), `classes` ("sorted" or "ordered"). Of
+    fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`).
     """
 
     iterations: int
@@ -43,6 +44,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starts: int = 1
     reserves: tuple[float, ...] = ()
     classes: Literal["sorted", "ordered"] = "sorted"
+    hidden: int = 64
+    shared: bool = True
+    price: float = 3.0
+    fitted: float = 0.5
+    hardness: tuple[float, float] = (60.0, 600.0)
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

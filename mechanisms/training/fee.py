@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from mechanisms.affine.fee import FeeNetwork, WithFee, rivals_of
 from mechanisms.valuations import ValuationModel
 
 
+@runtime_checkable
 class Base(Protocol):
     """What a trainable affine maximizer offers to a fee on top of it."""
 

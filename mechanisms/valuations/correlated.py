@@ -61,7 +61,7 @@ class LinearMixture:
 
     items: int
     alpha: float
-    kind: Literal["convex", "bernoulli"] = "convex"
+    mixture: Literal["convex", "bernoulli"] = "convex"
     asymmetric: bool = False
     bidders: int = 2
 
@@ -78,7 +78,7 @@ class LinearMixture:
     def sample(self, count: int, generator: Generator) -> Float[Tensor, "count bidders items"]:
         """Draw profiles, float64, in units of value."""
         base, first, second = (unit(count, 1, self.items, generator)[:, 0] for _ in range(3))
-        if self.kind == "convex":
+        if self.mixture == "convex":
             one = self.alpha * base + (1 - self.alpha) * first
             two = self.alpha * (1 - base) + (1 - self.alpha) * second
         else:

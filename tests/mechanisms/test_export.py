@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechanisms.affine import AffineMaximizer, IntegerAffineMaximizer
+from mechanisms.affine import AffineMaximizer, FeeNetwork, IntegerAffineMaximizer, SizeBoosted, WithFee
 from mechanisms.evaluation import evaluate_exact
 from mechanisms.export import differential_check, quantise
 from mechanisms.export.differential import DifferentialError, adversarial_bids
@@ -42,6 +42,47 @@ def test_quantised_auctions_are_certified_and_close(seed: int) -> None:
     assert abs(checked.revenue_float - checked.revenue_exact) < 2e-3  # weights of 10 bits move payments by 1e-3
     assert checked.other_allocations <= 30
     assert checked.profiles > 3000
+
+
+def random_fee(base: AffineMaximizer | SizeBoosted, seed: int, scale: float = 1.0) -> WithFee:
+    generator, n, inputs = step_generator(seed, 8, 1), base.bidders, (base.bidders - 1) * base.items
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64) * 0.4
+
+    network = FeeNetwork(
+        draw(n, inputs, 8), draw(n, 8), draw(n, 8, 8), draw(n, 8), draw(n, 8), draw(n).abs() * 0.2, scale=scale
+    )
+    return WithFee(base, network)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 12.0])
+@pytest.mark.parametrize("kind", ["menu", "sizes"])
+def test_quantised_fees_are_certified_and_close(kind: str, scale: float) -> None:
+    base: AffineMaximizer | SizeBoosted = random_auction(5)
+    if kind == "sizes":
+        boosts = torch.rand(10, generator=step_generator(5, 8, 2), dtype=torch.float64)
+        base = SizeBoosted(boosts=boosts, weights=torch.tensor([1.0, 0.7, 1.3], dtype=torch.float64), items=2)
+    auction = random_fee(base, 5, scale)
+    artifact = quantise(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    assert certify(artifact).certified
+    assert artifact.max_bits <= 53
+    values = Uniform(3, 2).sample(3000, step_generator(5, 7, 0)).numpy()
+    checked = differential_check(auction, artifact, values, unit=UNIT, seed=5)
+    assert abs(checked.revenue_float - checked.revenue_exact) < 3e-3
+    assert checked.other_allocations <= 30
+    assert checked.payment_difference < 3e-3
+
+
+def test_a_quantised_size_boost_loses_only_rounding() -> None:
+    boosts = torch.rand(21, generator=step_generator(3, 8, 2), dtype=torch.float64)
+    auction = SizeBoosted(boosts=boosts, weights=torch.ones(2, dtype=torch.float64), items=5)
+    artifact = quantise(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    assert certify(artifact).certified
+    values = Uniform(2, 5).sample(3000, step_generator(3, 7, 0)).numpy()
+    checked = differential_check(auction, artifact, values, unit=UNIT, seed=3)
+    assert checked.payment_difference < 1e-8
+    assert checked.other_allocations == 0
 
 
 def test_equal_weights_lose_only_rounding() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mechanisms.affine import AffineMaximizer, IntegerAffineMaximizer
+from mechanisms.affine import AffineMaximizer, FeeNetwork, IntegerAffineMaximizer, SizeBoosted, WithFee
+from mechanisms.affine.size_boost import programme
 from mechanisms.classic import FirstPrice, SecondPrice, best_reserves, myerson_uniform, myerson_uniform_revenue, vcg
 from mechanisms.evaluation import evaluate
 from mechanisms.evaluation.measures import mean_and_error, search_regret
@@ -75,6 +77,88 @@ def test_float_and_integer_twins_agree_where_floats_are_exact(auction: AffineMax
     assert (payment == np.floor(outcome.payment.numpy() * 8)).all()
 
 
+@st.composite
+def fee_auctions(draw: st.DrawFn) -> WithFee:
+    """An affine maximizer with a small fee network, numbers in eighths."""
+    base: AffineMaximizer | SizeBoosted = draw(affine_maximizers().filter(lambda auction: auction.bidders > 1))
+    if draw(st.booleans()):
+        states = math.comb(base.items + base.bidders, base.bidders)
+        boosts = torch.tensor(draw(st.lists(st.integers(-16, 16), min_size=states, max_size=states))) / 8
+        base = SizeBoosted(boosts=boosts.double(), weights=base.weights, items=base.items)
+    n, inputs = base.bidders, (base.bidders - 1) * base.items
+
+    def numbers(*shape: int) -> Tensor:
+        count = math.prod(shape)
+        drawn = draw(st.lists(st.integers(-4, 8), min_size=count, max_size=count))
+        return torch.tensor(drawn, dtype=torch.float64).reshape(shape) / 8
+
+    shapes = {
+        "first": (n, inputs, 2), "first_bias": (n, 2), "second": (n, 2, 2), "second_bias": (n, 2),
+        "third": (n, 2), "third_bias": (n,),
+    }  # fmt: skip
+    layers: dict[str, Any] = {name: numbers(*shape) for name, shape in shapes.items()}
+    return WithFee(base, FeeNetwork(**layers))
+
+
+@given(fee_auctions(), st.data())
+def test_fees_leave_truth_dominant_and_nobody_with_a_loss(auction: WithFee, data: st.DataObject) -> None:
+    cells = auction.bidders * auction.items
+    values = torch.tensor(data.draw(st.lists(eighths, min_size=cells, max_size=cells)), dtype=torch.float64)
+    values = values.reshape(1, auction.bidders, auction.items)
+    bidder = data.draw(st.integers(0, auction.bidders - 1))
+    misreport = values.clone()
+    misreport[0, bidder] = torch.tensor(
+        data.draw(st.lists(eighths, min_size=auction.items, max_size=auction.items)), dtype=torch.float64
+    )
+    outcome, below = auction.run(values), auction.base.run(values)
+    truthful = utilities(outcome, values)[0]
+    assert utilities(auction.run(misreport), values)[0, bidder] <= truthful[bidder]
+    fees = auction.network.fees(values)[0]
+    assert torch.equal(fees[bidder], auction.network.fees(misreport)[0, bidder])
+    assert torch.equal(truthful, torch.clamp(utilities(below, values)[0] - fees, min=0.0))
+    assert (outcome.payment >= 0).all()
+    assert ir_violation(outcome, values) == 0
+    assert torch.equal(auction.opting_out(values)[0], utilities(below, values)[0] < fees)
+
+
+@given(affine_maximizers(), st.integers(0, 2**32 - 1))
+def test_size_boosts_equal_a_menu_of_all_allocations(auction: AffineMaximizer, seed: int) -> None:
+    source = np.random.default_rng(seed)
+    n, m, weights = auction.bidders, auction.items, auction.weights
+    boosts = torch.from_numpy(source.integers(-16, 17, math.comb(n + m, n))).double() / 8
+    sizes = SizeBoosted(boosts=boosts, weights=weights, items=m)
+    number = {tuple(vector): k for k, vector in enumerate(programme(n, m).vectors.tolist())}
+    words = torch.tensor(list(product(range(n + 1), repeat=m)))
+    held = torch.stack([words == i + 1 for i in range(n)], dim=1).double()
+    chosen = torch.tensor([number[tuple(vector)] for vector in held.sum(2).long().tolist()])
+    menu = AffineMaximizer(menu=held, boosts=boosts[chosen], weights=weights)
+    values = torch.from_numpy(source.integers(0, 9, (50, n, m))).double() / 8
+    got, wanted = sizes.run(values), menu.run(values)
+    assert torch.equal(got.allocation, wanted.allocation)
+    assert torch.equal(got.payment, wanted.payment)
+
+
+@pytest.mark.parametrize(
+    ("boosts", "weights", "text"), [([0.0] * 5, [1.0, 1.0], "5 boosts, wanted 6"), ([0.0] * 6, [1.0, 0.0], "positive")]
+)
+def test_size_boosts_check_what_truthfulness_rests_on(boosts: Any, weights: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        SizeBoosted(boosts=torch.tensor(boosts), weights=torch.tensor(weights), items=2)
+
+
+def test_fees_refuse_one_bidder_and_other_sizes() -> None:
+    base = SizeBoosted(boosts=torch.zeros(6), weights=torch.ones(2), items=2)
+    layers: dict[str, Any] = {
+        "first": torch.zeros(2, 3, 1), "first_bias": torch.zeros(2, 1), "second": torch.zeros(2, 1, 1),
+        "second_bias": torch.zeros(2, 1), "third": torch.zeros(2, 1), "third_bias": torch.zeros(2),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="first layer has shape"):
+        WithFee(base, FeeNetwork(**layers))
+    alone = SizeBoosted(boosts=torch.zeros(3), weights=torch.ones(1), items=2)
+    with pytest.raises(ValueError, match="at least 2 bidders"):
+        WithFee(alone, FeeNetwork(**layers))
+
+
 @pytest.mark.parametrize(
     ("menu", "weights", "text"),
     [([[[1.0], [0.5]]], [1.0, 1.0], "more than once"), ([[[1.0], [0.0]]], [0.0, 1.0], "weights must be positive"),
@@ -114,8 +198,6 @@ def test_fingerprint_of_uniform_values() -> None:  # docs/notation.md, VAL
 
 
 def test_fixture_of_the_boosted_2x2_auction() -> None:  # docs/notation.md, VAL
-    from itertools import product
-
     table = {(0, 0): 1.137, (0, 1): 0.501, (0, 2): 0.227, (1, 1): 0.0}
     menu, boosts = [], []
     for owners in product(range(3), repeat=2):  # owner 2 is nobody

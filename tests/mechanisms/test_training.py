@@ -12,13 +12,13 @@ import torch
 
 from mechanisms.evaluation import evaluate
 from mechanisms.evaluation.measures import mean_and_error
-from mechanisms.outcome import revenue
-from mechanisms.training import LotteryAMA, Schedule, SizeBoostAMA, train
+from mechanisms.outcome import revenue, utilities
+from mechanisms.training import FeeAMA, LotteryAMA, Schedule, SizeBoostAMA, train
 from mechanisms.training.loop import step_generator
 from mechanisms.training.lottery_ama import Demand
 from mechanisms.training.run import RunError, RunFolder, read_config, read_weights
 from mechanisms.training.size_boost import Classes
-from mechanisms.valuations import Uniform
+from mechanisms.valuations import LinearMixture, Uniform
 
 SHORT = Schedule(40, 64, 128, 10, 50, 0.05, every=10)
 
@@ -120,6 +120,59 @@ def test_size_boosts_reach_the_known_revenue_of_2x2() -> None:  # docs/notation.
     paid = revenue(objective.mechanism(result.best).run(Uniform(2, 2).sample(400_000, step_generator(9, 9, 0))))
     mean, error = mean_and_error(paid)
     assert 0.8744 - 5 * error < mean < 0.874404 + 4 * error  # the optimum of the class is 0.874403
+
+
+@pytest.mark.parametrize(("bidders", "items", "classes"), [(2, 3, "sorted"), (3, 2, "ordered")])
+def test_own_values_are_those_of_each_classs_best_allocation(bidders: int, items: int, classes: Classes) -> None:
+    objective = SizeBoostAMA(bidders, items, [0.5], classes)
+    values = Uniform(bidders, items).sample(100, step_generator(0, 1, 0)).float()
+    got = objective.own_values(values)
+    words = torch.tensor(list(product(range(bidders + 1), repeat=items)))
+    held = torch.stack([words == i + 1 for i in range(bidders)], dim=1).float()
+    numbers = {tuple(sizes): k for k, sizes in enumerate(objective.vectors.tolist())}
+    of_word = torch.tensor([int(objective.class_of[numbers[tuple(s)]]) for s in held.sum(2).long().tolist()])
+    own = torch.einsum("kim,bim->bik", held, values)
+    for c in range(got.shape[2]):
+        mine = own[:, :, of_word == c]
+        best = mine.sum(1).argmax(1)
+        assert torch.allclose(got[:, :, c], mine[torch.arange(100), :, best])
+
+
+def test_the_soft_outcome_hardens_into_the_mechanism() -> None:
+    objective = SizeBoostAMA(2, 3, [0.5])
+    values = Uniform(2, 3).sample(400, step_generator(0, 1, 0)).float()
+    utility, payment = objective.soft_outcome(
+        torch.cat([objective.tables(values), objective.own_values(values)], dim=1), 1e5
+    )
+    outcome = objective.mechanism().run(values.double())
+    assert torch.allclose(payment[0].double(), outcome.payment, atol=1e-3)
+    assert torch.allclose(utility[0].double(), utilities(outcome, values.double()), atol=1e-3)
+
+
+def test_a_trained_fee_earns_what_no_boost_can_and_stays_truthful(tmp_path: Path) -> None:
+    values = LinearMixture(2, 0.8)
+    schedule = Schedule(250, 1024, 1024, 30, 300, 0.003, 0.01, every=250)
+    objective = FeeAMA(SizeBoostAMA(2, 2, [0.2, 0.45]), step_generator(0, 4, 0), hidden=16)
+    result = train(objective, values, schedule, seed=0, run=RunFolder(tmp_path / "fee", {}))
+    plain = SizeBoostAMA(2, 2, [0.2, 0.45])
+    train(plain, values, Schedule(250, 1024, 1024, 30, 300, 0.02, every=250), seed=0)
+    auction = objective.mechanism(result.best)
+    got = evaluate(auction, values, samples=60_000, seed=4, searched=500, draws=10)
+    below = evaluate(plain.mechanism(), values, samples=60_000, seed=4, searched=2, draws=0)
+    assert got.revenue > below.revenue + 0.02
+    assert got.regret_found < 1e-12
+    assert got.ir_violation < 1e-12
+    leaving = auction.opting_out(values.sample(5000, step_generator(1, 7, 0))).double().mean()
+    assert 0 < float(leaving) < 0.5
+    stored = read_weights(tmp_path / "fee")
+    assert torch.equal(stored["fee_first"][0], objective.layers["first"][result.best])
+
+
+def test_fees_need_rivals() -> None:
+    with pytest.raises(ValueError, match="at least 2 bidders"):
+        FeeAMA(SizeBoostAMA(1, 2, [0.5]), step_generator(0, 4, 0))
+    with pytest.raises(ValueError, match="no starting reserve"):
+        SizeBoostAMA(2, 2, [])
 
 
 def test_lottery_ama_reaches_0_868_on_2x2_uniform_within_10_s() -> None:
