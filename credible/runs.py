@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from credible.settings import Setting
 from protocol.errors import MalformedError
 
+MEMBERS: Final[dict[str, Literal["combinatorial", "mbarp", "vvca"]]] = {
+    "deterministic-ama": "combinatorial",
+    "mbarp": "mbarp",
+    "vvca": "vvca",
+}
+
 if TYPE_CHECKING:
     from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
-    from mechanisms.training import FeeAMA, LotteryAMA, SizeBoostAMA
+    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, SizeBoostAMA
 
 
 def objective_of(
     setting: Setting, method: str, seed: int, *, starts: int | None = None
-) -> LotteryAMA | SizeBoostAMA | FeeAMA:
+) -> LotteryAMA | SizeBoostAMA | FeeAMA | DeterministicAMA:
     """Return what a method trains on a setting.
 
     Args:
@@ -29,7 +35,7 @@ def objective_of(
     Raises:
         MalformedError: If the setting has no recipe for the method, or the recipe does not fit it.
     """
-    from mechanisms.training import FeeAMA, LotteryAMA, SizeBoostAMA
+    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, SizeBoostAMA
     from mechanisms.training.loop import step_generator
 
     if method not in setting.train:
@@ -43,6 +49,10 @@ def objective_of(
                 starts=recipe.starts if starts is None else starts,
             )  # fmt: skip
         reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
+        if method in MEMBERS:
+            return DeterministicAMA(
+                setting.bidders, setting.items, MEMBERS[method], reserves, generator, demand=setting.demand
+            )
         boosted = SizeBoostAMA(setting.bidders, setting.items, reserves, recipe.classes)
         if method == "size-boost":
             return boosted

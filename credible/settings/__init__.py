@@ -14,7 +14,7 @@ from protocol.errors import MalformedError
 
 FOLDER: Final = Path(__file__).parent
 RECORD: Final = "tsuchiura"
-METHODS: Final = ("lottery-ama", "size-boost", "size-boost-fee")
+METHODS: Final = ("lottery-ama", "size-boost", "size-boost-fee", "deterministic-ama", "mbarp", "vvca")
 
 
 class GridTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Schedule: `iterations`, `batch`, `temperature` (first and last), `learning_rate`, `boost_rate`. Of a lottery AMA:
     `entries` (0 starts from all deterministic allocations), `start` (spread of the logits), `starts` (menus trained
-    side by side, the best is kept). Of size boosts: `reserves` (one start each), `classes` ("sorted" or "ordered"). Of
+    side by side, the best is kept). Of boosts: `reserves` (one start each), `classes` ("sorted" or "ordered"). Of
     fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`).
     """
 

@@ -1,8 +1,19 @@
 """The one training loop, its objectives, schedules and run folders."""
 
+from mechanisms.training.deterministic import DeterministicAMA
 from mechanisms.training.fee import FeeAMA
 from mechanisms.training.loop import Schedule, TrainingResult, train
 from mechanisms.training.lottery_ama import LotteryAMA
 from mechanisms.training.size_boost import SizeBoostAMA
+from mechanisms.training.textbook import TextbookAMA
 
-__all__ = ["FeeAMA", "LotteryAMA", "Schedule", "SizeBoostAMA", "TrainingResult", "train"]
+__all__ = [
+    "DeterministicAMA",
+    "FeeAMA",
+    "LotteryAMA",
+    "Schedule",
+    "SizeBoostAMA",
+    "TextbookAMA",
+    "TrainingResult",
+    "train",
+]

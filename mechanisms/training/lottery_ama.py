@@ -1,25 +1,24 @@
 """Affine maximizers with a free menu, trained through soft maxima (lottery-ama; docs/notation.md, AMA-4 to AMA-7).
 
-With one bidder a menu with prices is all there is: these are RochetNet and, with deterministic entries, MenuNet.
+With one bidder a menu with prices is all there is: RochetNet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from mechanisms.affine.members import Demand, deterministic_menu
 from mechanisms.affine.menu import AffineMaximizer
 from mechanisms.training.surrogate import pull
 from mechanisms.valuations import ValuationModel
 
 MAX_ENUMERATED: Final = 4096  # deterministic allocations to start from; a larger space starts at random
 CHUNK: Final = 1 << 20  # entries times profiles that are worked on together
-Demand = Literal["additive", "unit"]
 
 
 class LotteryAMA:
@@ -33,7 +32,6 @@ class LotteryAMA:
         generator: Draws the random start.
         demand: "unit" keeps every bidder's expected number of items at most 1 (AMA-7).
         starts: Menus trained at once on the same draws.
-        deterministic: Keep the deterministic start and learn boosts only.
 
     Raises:
         ValueError: If all deterministic allocations are asked for and there are more than 4,096.
@@ -49,22 +47,18 @@ class LotteryAMA:
         *,
         demand: Demand = "additive",
         starts: int = 1,
-        deterministic: bool = False,
     ) -> None:
         self.bidders, self.items, self.starts = bidders, items, starts
         self.demand: Demand = demand
-        self.deterministic = deterministic
         count = (bidders + 1) ** items
         owners = None
-        if count <= MAX_ENUMERATED and (entries == 0 or entries >= count or deterministic):
-            owners = torch.tensor(list(product(range(bidders + 1), repeat=items)))  # owner `bidders` is nobody
-            if demand == "unit":
-                most = torch.stack([(owners == i).sum(1) for i in range(bidders)]).amax(0)
-                owners = owners[most <= 1]
-        if owners is None and (entries == 0 or deterministic):
+        if count <= MAX_ENUMERATED and (entries == 0 or entries >= count):
+            held = deterministic_menu(bidders, items, demand)
+            owners = torch.where(held.sum(1) > 0, held.argmax(1), bidders)  # owner `bidders` is nobody
+        if owners is None and entries == 0:
             raise ValueError(f"{count} deterministic allocations, at most {MAX_ENUMERATED}: give a menu size")
         given = 0 if owners is None else len(owners)
-        more = 0 if deterministic else max(entries - given, 0)
+        more = max(entries - given, 0)
         shape = (starts, given + more, bidders + 1, items)
         self.logits = torch.randn(shape, generator=generator) * start
         if owners is not None:
@@ -77,8 +71,6 @@ class LotteryAMA:
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the trained tensors by name; the loop updates them in place."""
-        if self.deterministic:
-            return {"boosts": self.boosts}
         if self.demand == "unit":
             return {"logits": self.logits, "choices": self.choices, "boosts": self.boosts}
         return {"logits": self.logits, "boosts": self.boosts}
@@ -91,12 +83,7 @@ class LotteryAMA:
         self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
-        if self.deterministic:
-            menu, back = self._hard().to(torch.float32), None
-        elif self.demand == "unit":
-            menu, back = self._unit_demand()
-        else:
-            menu, back = self._additive()
+        menu, back = self._unit_demand() if self.demand == "unit" else self._additive()
         empty = torch.zeros(self.starts, 1, self.bidders, self.items)
         full = torch.cat([menu, empty], dim=1)  # the empty allocation stays in every menu: IR by opting out
         boosts = torch.cat([self.boosts, torch.zeros(self.starts, 1)], dim=1)
@@ -113,16 +100,18 @@ class LotteryAMA:
             result = pull(welfare, [welfare - value for value in own], paid, temperature)
             total += result.revenue
             boost_gradient += result.entry.sum(1)
-            if back is None:
-                continue
             common = result.entry.add_(result.chosen)
             for j in range(self.bidders):
                 menu_gradient[:, :, j] += (common - result.rivals[j]).transpose(1, 2) @ part[:, j]
         count = len(drawn)
-        gradients = {"boosts": -boost_gradient[:, :-1] / count}
-        if back is not None:
-            gradients |= back(menu_gradient[:, :-1] / -count)
-        return gradients, total / count
+        boost_slopes = {"boosts": -boost_gradient[:, :-1] / count}
+        return boost_slopes | back(menu_gradient[:, :-1] / -count), total / count
+
+    def _menu(self) -> Float[Tensor, "starts menu bidders items"]:
+        """Return the menu as the parameters give it (AMA-4, AMA-7)."""
+        if self.demand == "unit":
+            return _doubly_normalised(self.logits, self.choices)
+        return torch.softmax(self.logits, dim=2)[:, :, : self.bidders]
 
     def _additive(self) -> tuple[Tensor, Callable[[Tensor], dict[str, Tensor]]]:
         """Return the menu, a softmax over bidders and nobody (AMA-4), and the way back to the logits."""
@@ -145,11 +134,6 @@ class LotteryAMA:
 
         return menu.detach(), back
 
-    def _hard(self) -> Tensor:
-        """Return the deterministic menu that the logits started from."""
-        owner = self.logits.argmax(2, keepdim=True)
-        return torch.zeros_like(self.logits, dtype=torch.float64).scatter_(2, owner, 1.0)[:, :, : self.bidders]
-
     def mechanism(self, start: int = 0, scale: float = 1.0) -> AffineMaximizer:
         """Return the hard mechanism of one start, float64, boosts in units of value.
 
@@ -157,9 +141,7 @@ class LotteryAMA:
             start: Which of the menus.
             scale: Training worked on values over this.
         """
-        if self.deterministic:
-            shares = self._hard()[start]
-        elif self.demand == "unit":
+        if self.demand == "unit":
             shares = _doubly_normalised(self.logits[start].double(), self.choices[start].double())
         else:
             shares = torch.softmax(self.logits[start].double(), dim=1)[:, : self.bidders]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mechanisms.affine import AffineMaximizer, FeeNetwork, IntegerAffineMaximizer, SizeBoosted, WithFee
+from mechanisms.affine.members import deterministic_menu, grand_bundle, vcg_of_unit_demand
 from mechanisms.affine.size_boost import programme
 from mechanisms.classic import FirstPrice, SecondPrice, best_reserves, myerson_uniform, myerson_uniform_revenue, vcg
 from mechanisms.evaluation import evaluate
@@ -214,6 +215,32 @@ def test_fixture_of_the_boosted_2x2_auction() -> None:  # docs/notation.md, VAL
     profile = torch.tensor([[[0.9, 0.0], [0.0, 0.60]], [[0.9, 0.0], [0.0, 0.62]]], dtype=torch.float64)
     paid = auction.run(profile).payment[:, 0]
     assert torch.allclose(paid, torch.tensor([0.537, 0.517], dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize(("bidders", "items", "reserve"), [(2, 2, 0.0), (2, 2, 0.9), (3, 2, 1.3)])
+def test_the_grand_bundle_is_second_price_on_sums(bidders: int, items: int, reserve: float) -> None:
+    values = draw(Uniform(bidders, items), 2000)
+    outcome = grand_bundle(bidders, items, reserve).run(values)
+    sums = SecondPrice(bidders, torch.tensor([reserve], dtype=torch.float64)).run(values.sum(2, keepdim=True))
+    assert torch.allclose(outcome.payment, sums.payment)
+    assert torch.equal(outcome.allocation, sums.allocation.expand(-1, -1, items))
+
+
+def test_vcg_of_unit_demand_has_the_known_revenue_and_surplus() -> None:  # 2 x 2 uniform: 1/10 and 37/30
+    values = draw(Uniform(2, 2), 200_000)
+    outcome = vcg_of_unit_demand(2, 2).run(values)
+    for sample, expected in ((revenue(outcome), 1 / 10), (welfare(outcome, values), 37 / 30)):
+        mean, error = mean_and_error(sample)
+        assert abs(mean - expected) < 4 * error
+    assert float(outcome.allocation.sum(2).max()) == 1.0
+
+
+def test_deterministic_menus_are_all_allocations_in_order() -> None:
+    assert len(deterministic_menu(2, 3)) == 27
+    assert len(deterministic_menu(2, 2, "unit")) == 7
+    assert deterministic_menu(1, 2).tolist() == [[[0.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]], [[1.0, 1.0]]]
+    with pytest.raises(ValueError, match="at most 65536"):
+        deterministic_menu(3, 10)
 
 
 def test_second_price_ties_and_reserves() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from mechanisms.affine.members import Demand, Member
 from mechanisms.evaluation import evaluate
 from mechanisms.evaluation.measures import mean_and_error
 from mechanisms.outcome import revenue, utilities
-from mechanisms.training import FeeAMA, LotteryAMA, Schedule, SizeBoostAMA, train
+from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, SizeBoostAMA, TextbookAMA, train
 from mechanisms.training.loop import step_generator
-from mechanisms.training.lottery_ama import Demand
 from mechanisms.training.run import RunError, RunFolder, read_config, read_weights
 from mechanisms.training.size_boost import Classes
 from mechanisms.valuations import LinearMixture, Uniform
@@ -106,12 +106,56 @@ def test_unit_demand_menus_give_nobody_more_than_one_item() -> None:
         assert float(menu.sum(1).max()) <= 1 + 1e-12
 
 
-def test_deterministic_menus_stay_deterministic() -> None:
-    objective = LotteryAMA(2, 2, 0, 5.0, step_generator(0, 4, 0), deterministic=True)
-    result = train(objective, Uniform(2, 2), Schedule(300, 128, 2048, 20, 300, 0.03, every=300), seed=0)
-    menu = objective.mechanism().menu
-    assert set(menu.flatten().tolist()) == {0.0, 1.0}
-    assert result.validation[0] > 0.86
+def test_the_textbook_surrogate_is_as_printed() -> None:
+    objective = TextbookAMA(2, 2, 4, 1.0, step_generator(0, 4, 0))
+    values = Uniform(2, 2).sample(50, step_generator(0, 1, 0)).float()
+    got, surrogate = objective.gradients(values, 6.0)
+    menu = torch.cat([shares_of(objective, 0), torch.zeros(1, 2, 2)])
+    total = 0.0
+    for profile in values:
+        own = torch.stack([(menu[:, i] * profile[i]).sum(1) for i in range(2)], dim=1)
+        welfare = own.sum(1)  # boosts are zero at the start
+        chosen = torch.softmax(6.0 * welfare, dim=0)
+        for i in range(2):
+            without = welfare - own[:, i]
+            total += float((torch.softmax(6.0 * without, dim=0) * without).sum() - (chosen * without).sum())
+    assert float(surrogate[0]) == pytest.approx(total / 50, abs=1e-5)
+    assert not objective.logits.requires_grad
+    assert set(got) == {"logits", "boosts"}
+
+
+@pytest.mark.parametrize("member", ["combinatorial", "bundling", "mbarp", "vvca"])
+def test_the_gradient_of_tied_boosts_equals_autograd(member: Member) -> None:
+    objective = DeterministicAMA(2, 2, member, [0.3, 0.6], step_generator(0, 4, 0), spread=0.3)
+    values = Uniform(2, 2).sample(300, step_generator(0, 1, 0)).float()
+    got, surrogate = objective.gradients(values, 7.0)
+    objective.terms.requires_grad_(True)
+    own = torch.einsum("bni,kni->bnk", values, objective.menu.float())
+    each = []
+    for start in range(2):
+        boosts = objective.incidence.float() @ objective.terms[start]
+        total = own.sum(1) + boosts
+        rivals = torch.logsumexp(7.0 * (total[:, None] - own), dim=2) / 7.0
+        chosen = torch.softmax(7.0 * total, dim=1)
+        each.append((rivals.sum(1) - (chosen * (total + boosts)).sum(1)).mean())
+    (-torch.stack(each).sum()).backward()  # type: ignore[no-untyped-call]
+    assert objective.terms.grad is not None
+    assert surrogate.tolist() == pytest.approx([float(one.detach()) for one in each], abs=1e-4)
+    assert torch.allclose(got["terms"], objective.terms.grad, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("member", "best"),
+    [("bundling", 637 / 810), ("mbarp", 0.870320962), ("vvca", 0.870320962), ("combinatorial", 0.874403079)],
+)
+def test_members_reach_their_known_revenue_on_2x2(member: Member, best: float) -> None:  # docs/notation.md, VAL
+    objective = DeterministicAMA(2, 2, member, [0.45, 0.55], step_generator(1, 4, 0))
+    schedule = Schedule(400, 256, 4096, 20, 600, 0.03, every=400)
+    result = train(objective, Uniform(2, 2), schedule, seed=1)
+    auction = objective.mechanism(result.best)
+    mean, error = mean_and_error(revenue(auction.run(Uniform(2, 2).sample(400_000, step_generator(9, 9, 0)))))
+    assert best - 0.002 - 4 * error < mean < best + 4 * error
+    assert set(auction.menu.flatten().tolist()) == {0.0, 1.0}
 
 
 def test_size_boosts_reach_the_known_revenue_of_2x2() -> None:  # docs/notation.md, VAL

@@ -1,0 +1,41 @@
+"""The surrogate as the papers print it, by eager autograd: what ours is measured against (AMA-8)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechanisms.training.lottery_ama import LotteryAMA
+
+
+class TextbookAMA(LotteryAMA):
+    """A free menu trained on softmax-weighted welfare, for the winner and for every leave-one-out alike.
+
+    Source: lottery-ama, section 4; ca-ama, appendix D, algorithm 1.
+    """
+
+    def gradients(
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
+    ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
+        """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
+        parameters = self.parameters()
+        with torch.enable_grad():
+            for tensor in parameters.values():
+                tensor.requires_grad_(True)
+            shares = self._menu()
+            each = []
+            for start in range(self.starts):
+                menu = torch.cat([shares[start], torch.zeros(1, self.bidders, self.items)])
+                boosts = torch.cat([self.boosts[start], torch.zeros(1)])
+                weighted = torch.einsum("bni,kni->bkn", drawn, menu)
+                welfare = weighted.sum(-1) + boosts
+                without = welfare.unsqueeze(-1) - weighted
+                chosen = torch.softmax(temperature * welfare, dim=1).unsqueeze(-1)
+                best = (torch.softmax(temperature * without, dim=1) * without).sum(1)
+                each.append((best - (chosen * without).sum(1)).sum(-1).mean())
+            revenue = torch.stack(each)
+            slopes = torch.autograd.grad(-revenue.sum(), list(parameters.values()))
+        for tensor in parameters.values():
+            tensor.requires_grad_(False)
+        return dict(zip(parameters, slopes, strict=True)), revenue.detach()
