@@ -18,7 +18,7 @@ MEMBERS: Final[dict[str, Literal["combinatorial", "mbarp", "vvca"]]] = {
 
 if TYPE_CHECKING:
     from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
-    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, SizeBoostAMA
+    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, SizeBoostAMA
 
 
 def objective_of(
@@ -62,6 +62,22 @@ def objective_of(
         )  # fmt: skip
     except ValueError as error:
         raise MalformedError(f"{setting.name}, recipe for {method}: {error}") from error
+
+
+def schedule_of(setting: Setting, method: str, iterations: int | None = None) -> Schedule:
+    """Return the schedule of a setting's recipe for a method, with other iterations if given."""
+    from mechanisms.training import Schedule
+
+    recipe = setting.train[method]
+    return Schedule(
+        iterations=iterations or recipe.iterations,
+        batch_start=recipe.batch[0],
+        batch_end=recipe.batch[1],
+        temperature_start=recipe.temperature[0],
+        temperature_end=recipe.temperature[1],
+        learning_rate=recipe.learning_rate,
+        boost_rate=recipe.boost_rate,
+    )
 
 
 def load_run(folder: Path) -> tuple[Setting, AffineMaximizer | SizeBoosted | WithFee, dict[str, Any]]:

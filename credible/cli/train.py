@@ -12,7 +12,7 @@ import typer
 from credible import settings as store
 from credible.cli.common import Json, UsageError, bar, show
 from credible.records.values import valuation_model
-from credible.runs import objective_of
+from credible.runs import objective_of, schedule_of
 
 
 def train(
@@ -34,22 +34,12 @@ def train(
     chosen = store.load(setting)
     import torch
 
-    from mechanisms.training import Schedule
     from mechanisms.training import train as train_loop
     from mechanisms.training.run import RunError, RunFolder
 
     torch.set_num_threads(threads)
     objective = objective_of(chosen, method, seed)
-    recipe = chosen.train[method]
-    schedule = Schedule(
-        iterations=iterations or recipe.iterations,
-        batch_start=recipe.batch[0],
-        batch_end=recipe.batch[1],
-        temperature_start=recipe.temperature[0],
-        temperature_end=recipe.temperature[1],
-        learning_rate=recipe.learning_rate,
-        boost_rate=recipe.boost_rate,
-    )
+    schedule = schedule_of(chosen, method, iterations)
     values = valuation_model(chosen)
     config = {
         "method": method,

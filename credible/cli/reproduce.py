@@ -1,0 +1,81 @@
+"""credible reproduce."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from credible.cli.common import Json, UsageError, err, need_new, out, show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from credible.reproduce import Row
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="lottery-ama or ca-ama.")],
+    quick: Annotated[bool, typer.Option("--quick/--full", help="Minutes on a CPU, or the papers' sizes.")] = True,
+    setting: Annotated[list[str] | None, typer.Option(help="Only these settings.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only these methods.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the training.", min=0)] = 0,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to FILE.csv.")] = None,
+    json: Json = False,
+) -> None:
+    """Run a paper's tables: ours beside theirs, with standard errors, seeds and seconds."""
+    from credible import reproduce as tables
+
+    chosen = tables.load(paper)
+    lines = [
+        line
+        for line in chosen.row
+        if (not setting or line.setting in setting) and (not method or line.method in method)
+    ]
+    if not lines:
+        known = sorted({line.setting for line in chosen.row}), sorted({line.method for line in chosen.row})
+        raise UsageError(f"no such line; settings: {', '.join(known[0])}; methods: {', '.join(known[1])}")
+    if csv_file is not None:
+        need_new(csv_file)
+
+    def announce(line: tables.Published) -> None:
+        if line.method != tables.PUBLISHED and err.is_terminal:
+            err.print(f"{line.setting}: {line.label}")
+
+    rows = list(tables.reproduce(lines, full=not quick, seed=seed, started=announce))
+    if csv_file is not None:
+        with csv_file.open("x", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=[field.name for field in msgspec.structs.fields(tables.Row)])
+            writer.writeheader()
+            writer.writerows(msgspec.structs.asdict(row) for row in rows)
+    result = {"paper": paper, "notes": chosen.notes, "rows": [msgspec.structs.asdict(row) for row in rows]}
+    show(result, [chosen.title], as_json=json)
+    if json:
+        return
+    for table in _tables(rows):
+        out.print(table)
+    for note in [*chosen.notes, *sorted({f"{row.label}, {row.setting}: {row.note}" for row in rows if row.note})]:
+        out.print(f"- {note}", markup=False)
+
+
+def _tables(rows: list[Row]) -> Iterator[Table]:
+    from rich.table import Table
+
+    for (number, setting), part in groupby(rows, key=lambda row: (row.table, row.setting)):
+        shown = number if number.startswith("figure") else f"table {number}"
+        table = Table("line", "exactly DSIC", "ours", "theirs", "their regret", "s", title=f"{shown}: {setting}")
+        for row in part:
+            table.add_row(
+                row.label,
+                "yes" if row.dsic == "exact" else "no",
+                "" if row.revenue is None else f"{row.revenue:.4f} +- {row.revenue_se:.4f}",
+                "" if row.published_revenue is None else f"{row.published_revenue:g}",
+                "" if row.published_regret is None else f"{row.published_regret:g}",
+                "" if row.seconds is None else f"{row.seconds:.1f}",
+            )
+        yield table

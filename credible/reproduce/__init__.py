@@ -1,0 +1,199 @@
+"""Tables of the papers, ours beside theirs: what `credible reproduce` runs."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from credible import settings as store
+from credible.records.values import valuation_model
+from credible.runs import objective_of, schedule_of
+from protocol.errors import MalformedError
+
+if TYPE_CHECKING:
+    from mechanisms.outcome import Mechanism
+    from mechanisms.valuations import ValuationModel
+
+FOLDER: Final = Path(__file__).parent
+PUBLISHED: Final = "published"  # a row of the paper that nothing here trains
+CLASSIC: Final = ("vcg", "item-wise-myerson", "grand-bundle")
+TEXTBOOK: Final = "textbook"
+QUICK, FULL = 200_000, 1_000_000  # fresh profiles of an evaluation
+LARGE: Final = 2**31  # states times profiles: larger programmes are evaluated on fewer profiles when quick
+
+
+class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a paper's table, and what we run beside it.
+
+    `published_dsic` says whether theirs is exactly truthful where the regret they print does not.
+    """
+
+    table: str
+    setting: str
+    method: str
+    label: str
+    published_revenue: float | None = None
+    published_regret: float | None = None
+    published_dsic: bool | None = None
+    note: str = ""
+
+
+class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A paper's tables, and what has to be said of them."""
+
+    paper: str
+    title: str
+    notes: list[str]
+    row: list[Published]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the reproduction; figures in units of value.
+
+    Attributes:
+        table: Table or figure of the paper.
+        setting: Name of the setting.
+        method: What was run; "published" where nothing was.
+        label: What the line is called.
+        dsic: "exact" or "approx", of ours or, where nothing was run, of theirs.
+        revenue: Mean revenue of the hard mechanism on fresh draws.
+        revenue_se: Its standard error.
+        regret: Of ours.
+        regret_kind: "exact_zero" or "searched_lower_bound".
+        published_revenue: Theirs.
+        published_regret: Theirs.
+        seconds: Of our training.
+        seed: Of our training.
+        samples: Profiles of the evaluation.
+        note: What has to be said of the line.
+    """
+
+    table: str
+    setting: str
+    method: str
+    label: str
+    dsic: str
+    revenue: float | None
+    revenue_se: float | None
+    regret: float | None
+    regret_kind: str | None
+    published_revenue: float | None
+    published_regret: float | None
+    seconds: float | None
+    seed: int | None
+    samples: int | None
+    note: str
+
+
+def papers() -> list[str]:
+    """Return the names of the papers."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Paper:
+    """Return a paper's tables; raise MalformedError if there is no such paper."""
+    if name not in papers():
+        raise MalformedError(f"paper {name!r} is not known, wanted one of {', '.join(papers())}")
+    return msgspec.convert(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8")), Paper)
+
+
+def reproduce(
+    lines: list[Published], *, full: bool, seed: int, started: Callable[[Published], None] = lambda line: None
+) -> Iterator[Row]:
+    """Run what stands beside each line and yield the rows as they are ready.
+
+    Args:
+        lines: Lines of a paper's tables.
+        full: Evaluate on 10^6 profiles and train the papers' surrogate at the paper's size; else on fewer, with a
+            small menu and our budget.
+        seed: Of the training; the evaluation's draws never depend on it.
+        started: Called before each line.
+    """
+    for line in lines:
+        started(line)
+        theirs = (line.published_revenue, line.published_regret)
+        if line.method == PUBLISHED:
+            stated = line.published_dsic if line.published_dsic is not None else line.published_regret == 0
+            exact = "exact" if stated else "approx"
+            yield Row(
+                line.table, line.setting, line.method, line.label, exact, None, None, None, None, *theirs, None, None,
+                None, line.note,
+            )  # fmt: skip
+            continue
+        yield _run(line, full=full, seed=seed)
+
+
+def _run(line: Published, *, full: bool, seed: int) -> Row:
+    import torch
+
+    from mechanisms.affine import SizeBoosted, WithFee
+    from mechanisms.evaluation import evaluate
+
+    torch.set_num_threads(1)
+    setting = store.load(line.setting)
+    values = valuation_model(setting)
+    begun = time.perf_counter()
+    mechanism = (
+        _classic(line.method, setting, values)
+        if line.method in CLASSIC
+        else _train(line.method, setting, values, full=full, seed=seed)
+    )
+    seconds = time.perf_counter() - begun
+    base = mechanism.base if isinstance(mechanism, WithFee) else mechanism
+    states = len(base.boosts) * base.bidders * base.items if isinstance(base, SizeBoosted) else 1
+    samples = FULL if full else max(20_000, min(QUICK, LARGE // states))
+    result = evaluate(mechanism, values, samples=samples, seed=12345, searched=200, draws=5)
+    return Row(
+        table=line.table,
+        setting=line.setting,
+        method=line.method,
+        label=line.label,
+        dsic="exact" if mechanism.truthful else "approx",
+        revenue=result.revenue,
+        revenue_se=result.revenue_se,
+        regret=result.regret,
+        regret_kind=result.regret_kind,
+        published_revenue=line.published_revenue,
+        published_regret=line.published_regret,
+        seconds=None if line.method in CLASSIC else round(seconds, 2),
+        seed=seed,
+        samples=samples,
+        note=line.note,
+    )
+
+
+def _classic(method: str, setting: store.Setting, values: ValuationModel) -> Mechanism:
+    from mechanisms.affine.members import grand_bundle, vcg_of_unit_demand
+    from mechanisms.classic import SecondPrice, best_reserves, vcg
+    from mechanisms.training.loop import step_generator
+
+    if method == "vcg":
+        unit = setting.demand == "unit"
+        return vcg_of_unit_demand(setting.bidders, setting.items) if unit else vcg(setting.bidders, setting.items)
+    sample = values.sample(100_000, step_generator(0, 5, 0))
+    if method == "grand-bundle":
+        return grand_bundle(setting.bidders, setting.items, float(best_reserves(sample.sum(2, keepdim=True))[0]))
+    return SecondPrice(setting.bidders, best_reserves(sample))
+
+
+def _train(method: str, setting: store.Setting, values: ValuationModel, *, full: bool, seed: int) -> Mechanism:
+    from mechanisms.training import Schedule, TextbookAMA, train
+    from mechanisms.training.loop import step_generator
+
+    if method == TEXTBOOK:
+        entries = 4096 if full else min(256, 16 * (setting.bidders + 1) ** setting.items)
+        objective = TextbookAMA(
+            setting.bidders, setting.items, entries, 1.0, step_generator(seed, 4, 0), demand=setting.demand
+        )
+        size = 2**15 if full else 512
+        schedule = Schedule(9000 if full else 600, size, size, 100, 100, 0.01, every=100_000)
+        return objective.mechanism(train(objective, values, schedule, seed=seed).best, values.scale)
+    ours = objective_of(setting, method, seed)
+    schedule = replace(schedule_of(setting, method), every=100_000)
+    return ours.mechanism(train(ours, values, schedule, seed=seed).best, values.scale)

@@ -1,0 +1,77 @@
+"""The papers' tables: every line can be run, what is printed is what was run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from credible import reproduce as tables
+from credible import settings as store
+from credible.cli import run_command
+from credible.runs import objective_of
+from protocol.errors import MalformedError
+
+FIELDS = {
+    "table", "setting", "method", "dsic", "revenue", "revenue_se", "regret", "regret_kind", "published_revenue",
+    "published_regret", "seconds", "seed",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("paper", tables.papers())
+def test_every_line_names_a_setting_and_a_method_that_fit(paper: str) -> None:
+    for line in tables.load(paper).row:
+        setting = store.load(line.setting)
+        if line.method not in (*tables.CLASSIC, tables.TEXTBOOK, tables.PUBLISHED):
+            objective_of(setting, line.method, 0)
+        if line.method == tables.PUBLISHED:
+            assert line.published_revenue is not None
+
+
+def test_papers_that_are_not_known_are_refused() -> None:
+    with pytest.raises(MalformedError, match="wanted one of ca-ama, lottery-ama"):
+        tables.load("regretnet")
+    assert run_command(["reproduce", "regretnet"]) == 3
+    assert run_command(["reproduce", "ca-ama", "--setting", "nowhere"]) == 2
+
+
+def test_the_rows_of_a_small_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "rows.csv"
+    options = ["--setting", "additive_2x2_uniform", "--method", "mbarp", "--method", "grand-bundle"]
+    more = ["--method", "item-wise-myerson", "--method", "published"]
+    assert run_command(["reproduce", "lottery-ama", *options, *more, "--csv", str(table), "--json"]) == 0
+    got: dict[str, Any] = json.loads(capsys.readouterr().out)
+    rows = {row["label"]: row for row in got["rows"]}
+    assert all(set(row) >= FIELDS for row in rows.values())
+    for label, known in (("Separate Myerson", 5 / 6), ("Grand bundle", 0.839244), ("MBARP", 0.870321)):
+        row = rows[label]
+        assert abs(row["revenue"] - known) < 4.5 * row["revenue_se"] + 0.001
+        assert (row["dsic"], row["regret"], row["regret_kind"]) == ("exact", 0.0, "exact_zero")
+    assert rows["MBARP"]["seconds"] > 0
+    assert rows["MBARP"]["published_revenue"] == 0.871
+    assert rows["RegretNet"]["dsic"] == "approx"
+    assert rows["RegretNet"]["revenue"] is None
+    with table.open(encoding="utf-8") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == list(rows)
+    assert run_command(["reproduce", "lottery-ama", *options, "--csv", str(table)]) == 2  # nothing is overwritten
+
+
+def test_the_table_for_people_says_what_is_exactly_truthful(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["reproduce", "ca-ama", "--setting", "dirichlet_05_2x2", "--method", "vcg"]) == 0
+    text = capsys.readouterr().out
+    assert "exactly DSIC" in text
+    assert "table 1: dirichlet_05_2x2" in text
+    assert "authors' code" in text
+    assert run_command(["reproduce", "ca-ama", "--setting", "dirichlet_05_2x2", "--method", "published"]) == 0
+    assert "0.8532" in capsys.readouterr().out
+
+
+def test_the_papers_surrogate_is_run_with_its_own_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    line = tables.Published("2", "additive_2x2_uniform", "textbook", "theirs", 0.868, 0.0)
+    (row,) = tables.reproduce([line], full=False, seed=1)
+    assert row.revenue is not None
+    assert 0.7 < row.revenue < 0.8824
+    assert row.seed == 1
