@@ -31,8 +31,8 @@ bench: $(STAMP)
 
 # Faults of the machine: kills, failing system calls, full disks, jumping clocks. Needs Linux; installs its tools as root.
 faults: $(STAMP)
-	command -v strace faketime >/dev/null || apt-get install -y -qq strace faketime || echo "strace or faketime missing: their tests are skipped"
-	$(BIN)/python -m pytest -m faults tests/faults
+	for tool in strace faketime; do command -v $$tool >/dev/null || apt-get install -y -qq $$tool || echo "$$tool missing: its tests are skipped"; done
+	$(BIN)/python -m pytest -m faults -rP tests/faults
 
 # Every parser for FUZZ_SECONDS (60 unless said).
 fuzz: $(STAMP)
