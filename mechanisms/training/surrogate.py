@@ -22,15 +22,13 @@ class Pull:
         revenue: Surrogate revenue summed over the batch.
         chosen: P, the softened choice.
         rivals: By bidder, Q_i, the softened choice of the others.
-        entry: C = sum_i u_i Q_i - P (T (R - E_P R) + sum_i u_i): the derivative by an entry's boost.
-        envelopes: By bidder, (1/T) lse(T W_-i), summed over the batch.
+        entry: sum_i Q_i - P (T (R - E_P R) + n): the derivative by an entry's boost.
     """
 
     revenue: Float[Tensor, " starts"]
     chosen: Float[Tensor, "starts batch menu"]
     rivals: list[Float[Tensor, "starts batch menu"]]
     entry: Float[Tensor, "starts batch menu"]
-    envelopes: list[Float[Tensor, " starts"]]
 
 
 def pull(
@@ -38,35 +36,27 @@ def pull(
     without: Sequence[Float[Tensor, "starts batch menu"]],
     paid: Float[Tensor, "starts batch menu"],
     temperature: float,
-    inverse_weights: Float[Tensor, "starts bidders"] | None = None,
 ) -> Pull:
-    """Return the pull of the surrogate sum_i u_i (1/T) lse(T W_-i) - E_P R with P = softmax(T W) and u_i = 1/w_i.
+    """Return the pull of the surrogate sum_i (1/T) lse(T W_-i) - E_P R with P = softmax(T W).
 
     Args:
         welfare: W, affine welfare with everybody, by entry.
         without: W_-i by bidder, the best without its weighted value; overwritten.
-        paid: R, what is subtracted where an entry is chosen: sum_i u_i times the others' welfare in it; overwritten.
+        paid: R, what is subtracted where an entry is chosen: sum_i of the others' welfare in it; overwritten.
         temperature: T, inverse temperature per unit of welfare.
-        inverse_weights: u; all 1 if left out.
     """
     chosen = torch.softmax(temperature * welfare, dim=-1)
     expected = (chosen * paid).sum(-1, keepdim=True)
     excess = paid.sub_(expected)
-    total = float(len(without)) if inverse_weights is None else inverse_weights.sum(1)[:, None, None]
-    entry = excess.mul_(temperature).add_(total).mul_(chosen).neg_()
-    rivals, envelopes = [], []
+    entry = excess.mul_(temperature).add_(len(without)).mul_(chosen).neg_()
+    rivals = []
     revenue = -expected.sum((-2, -1))
-    for bidder, rival in enumerate(without):
+    for rival in without:
         scaled = rival.mul_(temperature)
         largest = scaled.amax(-1, keepdim=True)
         scaled.sub_(largest).exp_()
         normaliser = scaled.sum(-1, keepdim=True)
-        envelopes.append((largest + normaliser.log()).sum((-2, -1)) / temperature)
+        revenue += (largest + normaliser.log()).sum((-2, -1)) / temperature
         rivals.append(scaled.div_(normaliser))
-        if inverse_weights is None:
-            entry.add_(rivals[-1])
-            revenue = revenue + envelopes[-1]
-        else:
-            entry.add_(rivals[-1] * inverse_weights[:, bidder, None, None])
-            revenue = revenue + envelopes[-1] * inverse_weights[:, bidder]
-    return Pull(revenue, chosen, rivals, entry, envelopes)
+        entry.add_(rivals[-1])
+    return Pull(revenue, chosen, rivals, entry)
