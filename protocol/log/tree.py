@@ -87,7 +87,7 @@ class Tree:
 
     def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """Return the audit path of a leaf in the tree of `size` leaves (RFC 6962, 2.1.1)."""
-        size = self.size if size is None else size
+        size = len(self._levels[0]) if size is None else size
         edge = self._edge(size)
         if not 0 <= index < size:
             raise ValueError(f"index {index} is not below size {size}")
@@ -113,13 +113,21 @@ class Tree:
         height. Below, every sibling is complete; there, it is what is left of the tree, if anything; above, siblings
         are the complete ones on the left.
         """
-        leaf, levels = index << height, self._levels
-        fork = (leaf ^ size).bit_length() - 1
-        path = [levels[level][leaf >> level ^ 1] for level in range(height, fork)]
+        levels = self._levels
+        fork = (index << height ^ size).bit_length() - 1
+        path: list[bytes] = []
+        add = path.append
+        for nodes in levels[height:fork]:
+            add(nodes[index ^ 1])
+            index >>= 1
         rest = size >> fork << fork
         if rest != size:
-            path.append(edge[rest])
-        path += [levels[lv][(leaf >> lv) - 1] for lv in range(fork + 1, size.bit_length()) if leaf >> lv & 1]
+            add(edge[rest])
+        index >>= 1
+        for nodes in levels[fork + 1 : size.bit_length()]:
+            if index & 1:
+                add(nodes[index - 1])
+            index >>= 1
         return path
 
     def _edge(self, size: int) -> dict[int, bytes]:
@@ -128,9 +136,9 @@ class Tree:
         The complete subtrees that make up a size follow its binary digits; the last size asked for is remembered,
         since a checkpoint is signed, proved from and published.
         """
-        if not 0 <= size <= self.size:
-            raise ValueError(f"size {size} is not within 0 to {self.size}")
         if size != self._edge_size:
+            if not 0 <= size <= self.size:
+                raise ValueError(f"size {size} is not within 0 to {self.size}")
             self._edge_size, self._edge_hashes = size, {}
             rest, node = size, b""
             while rest:
