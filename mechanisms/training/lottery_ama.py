@@ -18,7 +18,7 @@ from mechanisms.training.surrogate import pull
 from mechanisms.valuations import ValuationModel
 
 MAX_ENUMERATED: Final = 4096  # deterministic allocations to start from; a larger space starts at random
-CHUNK: Final = 1 << 20  # entries times profiles that are worked on together
+CHUNK: Final = 1 << 16  # entries times profiles that are worked on together: what the nearer caches hold
 
 
 class LotteryAMA:
@@ -90,7 +90,7 @@ class LotteryAMA:
         menu_gradient = torch.zeros_like(full)
         boost_gradient = torch.zeros_like(boosts)
         total = torch.zeros(self.starts)
-        rows = max(128, CHUNK // boosts.numel())
+        rows = max(16, CHUNK // boosts.numel())
         for part in torch.split(drawn, rows):
             own = [part[:, i] @ full[:, :, i].transpose(1, 2) for i in range(self.bidders)]  # v_i A_i
             welfare = boosts[:, None, :] + own[0]

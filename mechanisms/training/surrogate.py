@@ -53,10 +53,9 @@ def pull(
     revenue = -expected.sum((-2, -1))
     for rival in without:
         scaled = rival.mul_(temperature)
-        largest = scaled.amax(-1, keepdim=True)
-        scaled.sub_(largest).exp_()
-        normaliser = scaled.sum(-1, keepdim=True)
-        revenue += (largest + normaliser.log()).sum((-2, -1)) / temperature
-        rivals.append(scaled.div_(normaliser))
-        entry.add_(rivals[-1])
+        # softmax is several times faster than exp where most exponents are far below zero; lse = max - log max softmax
+        softened = torch.softmax(scaled, dim=-1)
+        revenue += (scaled.amax(-1) - softened.amax(-1).log()).sum(-1) / temperature
+        rivals.append(softened)
+        entry.add_(softened)
     return Pull(revenue, chosen, rivals, entry)
