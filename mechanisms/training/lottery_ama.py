@@ -62,11 +62,12 @@ class LotteryAMA:
         shape = (starts, given + more, bidders + 1, items)
         self.logits = torch.randn(shape, generator=generator) * start
         if owners is not None:
-            self.logits[:, :given] = torch.zeros(given, bidders + 1, items).scatter_(1, owners[:, None, :], start)
+            # a softmax needs a gap, softplus ratios need what is not given far below zero
+            rest = -start if demand == "unit" else 0.0
+            self.logits[:, :given] = torch.full((given, bidders + 1, items), rest).scatter_(1, owners[:, None], start)
         # of unit demand a second matrix, normalised over items and nothing (AMA-7)
-        self.choices = torch.cat(
-            [self.logits[:, :, :bidders].transpose(2, 3), torch.zeros(starts, given + more, 1, bidders)], dim=2
-        )
+        wants = self.logits[:, :, :bidders].transpose(2, 3)
+        self.choices = torch.cat([wants, -wants.amax(2, keepdim=True)], dim=2)
         self.boosts = torch.zeros(starts, given + more)
 
     def parameters(self) -> dict[str, Tensor]:

@@ -124,6 +124,17 @@ def test_the_textbook_surrogate_is_as_printed() -> None:
     assert set(got) == {"logits", "boosts"}
 
 
+def test_a_lottery_menu_of_unit_demand_reaches_the_best_known_boosts() -> None:  # 0.714123, docs/notation.md, VAL
+    objective = LotteryAMA(2, 2, 0, 5.0, step_generator(0, 4, 0), demand="unit")
+    start = objective.mechanism().menu
+    assert float((start - start.round()).abs().max()) < 0.03  # deterministic, as good as
+    train(objective, Uniform(2, 2), Schedule(400, 128, 2048, 20, 300, 0.03, every=400), seed=0)
+    mean, error = mean_and_error(
+        revenue(objective.mechanism().run(Uniform(2, 2).sample(400_000, step_generator(9, 9, 0))))
+    )
+    assert mean > 0.714 - 0.004 - 4 * error
+
+
 @pytest.mark.parametrize("member", ["combinatorial", "bundling", "mbarp", "vvca"])
 def test_the_gradient_of_tied_boosts_equals_autograd(member: Member) -> None:
     objective = DeterministicAMA(2, 2, member, [0.3, 0.6], step_generator(0, 4, 0), spread=0.3)
