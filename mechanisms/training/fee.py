@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mechanisms.affine.fee import FeeNetwork, WithFee, rivals_of
+from mechanisms.training.loop import step_generator
 from mechanisms.valuations import ValuationModel
+
+SAMPLE: Final = 16_384  # profiles that centre and scale the inputs
 
 
 @runtime_checkable
@@ -87,21 +90,32 @@ class FeeAMA:
             "third": 0.1 * uniform(hidden, fan=hidden),
             "third_bias": torch.full(front, 0.1),
         }
+        # inputs are centred and scaled as the training profiles are; kept with the weights, never trained
+        self.centre, self.spread = torch.zeros(*front, inputs), torch.ones(*front, inputs)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return the trained tensors by name: the base's, and `fee_LAYER` of shape (starts, networks, ...)."""
+        """Return the tensors by name: the base's, `fee_LAYER` of shape (starts, networks, ...), the inputs' scale."""
+        return {**self._trained(), "fee_centre": self.centre, "fee_spread": self.spread}
+
+    def _trained(self) -> dict[str, Tensor]:
         return {**self.base.parameters(), **{f"fee_{name}": tensor for name, tensor in self.layers.items()}}
 
     def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], tuple[Tensor, Tensor]]:
-        """Return where minibatches come from."""
-        return self.base.fee_source(values, seed)
+        """Return where minibatches come from; centre and scale the networks' inputs by a sample of them."""
+        draw = self.base.fee_source(values, seed)
+        inputs = rivals_of(draw(SAMPLE, step_generator(seed, 9, 0))[0])  # (bidders, sample, inputs)
+        if self.centre.shape[1] == 1:
+            inputs = inputs.flatten(0, 1)[None]
+        self.centre.copy_(inputs.mean(1).expand_as(self.centre))
+        self.spread.copy_(inputs.std(1).clamp_min(1e-6).expand_as(self.spread))
+        return draw
 
     def gradients(
         self, drawn: tuple[Tensor, Tensor], temperature: float, progress: float
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate by parameter, and the surrogate of each start (FEE-4)."""
         profiles, numbers = drawn
-        parameters = self.parameters()
+        parameters = self._trained()
         with torch.enable_grad():
             for tensor in parameters.values():
                 tensor.requires_grad_(True)
@@ -117,11 +131,13 @@ class FeeAMA:
             slopes = torch.autograd.grad(-revenue.sum(), list(parameters.values()))
         for tensor in parameters.values():
             tensor.requires_grad_(False)
-        return dict(zip(parameters, slopes, strict=True)), revenue.detach()
+        fixed = {"fee_centre": torch.zeros_like(self.centre), "fee_spread": torch.zeros_like(self.spread)}
+        return dict(zip(parameters, slopes, strict=True)) | fixed, revenue.detach()
 
     def _fees(self, profiles: Tensor) -> Float[Tensor, "starts batch bidders"]:
         w = self.layers
-        hidden = torch.relu(rivals_of(profiles) @ w["first"] + w["first_bias"][:, :, None])
+        inputs = (rivals_of(profiles) - self.centre[:, :, None]) / self.spread[:, :, None]
+        hidden = torch.relu(inputs @ w["first"] + w["first_bias"][:, :, None])
         hidden = torch.relu(hidden @ w["second"] + w["second_bias"][:, :, None])
         fee: Tensor = torch.relu((hidden * w["third"][:, :, None]).sum(-1) + w["third_bias"][:, :, None])
         return fee.transpose(1, 2)
@@ -129,7 +145,10 @@ class FeeAMA:
     def mechanism(self, start: int = 0, scale: float = 1.0) -> WithFee:
         """Return the hard mechanism of one start, float64, in units of value."""
         layers = {}
+        first = self.layers["first"][start].double() / self.spread[start].double()[:, :, None]
+        moved = torch.einsum("ni,nih->nh", self.centre[start].double(), first)
+        folded = {"first": first, "first_bias": self.layers["first_bias"][start].double() - moved}
         for name, tensor in self.layers.items():
-            one = tensor[start].double()
+            one = folded.get(name, tensor[start].double())
             layers[name] = one.expand(self.bidders, *one.shape[1:]).clone()
         return WithFee(self.base.mechanism(start, scale), FeeNetwork(**layers, scale=scale))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from mechanisms.affine.fee import rivals_of
 from mechanisms.affine.members import Demand, Member
 from mechanisms.evaluation import evaluate
 from mechanisms.evaluation.measures import mean_and_error
@@ -211,7 +212,7 @@ def test_a_trained_fee_earns_what_no_boost_can_and_stays_truthful(tmp_path: Path
     result = train(objective, values, schedule, seed=0, run=RunFolder(tmp_path / "fee", {}))
     plain = SizeBoostAMA(2, 2, [0.2, 0.45])
     train(plain, values, Schedule(250, 1024, 1024, 30, 300, 0.02, every=250), seed=0)
-    auction = objective.mechanism(result.best)
+    auction = objective.mechanism(result.best, values.scale)
     got = evaluate(auction, values, samples=60_000, seed=4, searched=500, draws=10)
     below = evaluate(plain.mechanism(), values, samples=60_000, seed=4, searched=2, draws=0)
     assert got.revenue > below.revenue + 0.02
@@ -221,6 +222,13 @@ def test_a_trained_fee_earns_what_no_boost_can_and_stays_truthful(tmp_path: Path
     assert 0 < float(leaving) < 0.5
     stored = read_weights(tmp_path / "fee")
     assert torch.equal(stored["fee_first"][0], objective.layers["first"][result.best])
+    profiles = values.sample(500, step_generator(2, 7, 0))
+    assert torch.equal(stored["fee_centre"][0], objective.centre[result.best])
+    inputs = rivals_of(profiles / values.scale).float()
+    assert abs(float(((inputs - objective.centre[0]) / objective.spread[0]).mean())) < 0.1
+    with torch.no_grad():
+        raw = objective._fees((profiles / values.scale).float())[result.best] * values.scale
+    assert torch.allclose(raw.double(), auction.network.fees(profiles), atol=1e-4)  # the scale is folded in
 
 
 def test_fees_need_rivals() -> None:
