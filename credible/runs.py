@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from credible.settings import Setting
 from protocol.errors import MalformedError
 
-MEMBERS: Final[dict[str, Literal["combinatorial", "mbarp", "vvca"]]] = {
+if TYPE_CHECKING:
+    from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
+    from mechanisms.affine.members import Member
+    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, SizeBoostAMA
+
+MEMBERS: Final[dict[str, Member]] = {
     "deterministic-ama": "combinatorial",
     "mbarp": "mbarp",
     "vvca": "vvca",
 }
-
-if TYPE_CHECKING:
-    from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
-    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, SizeBoostAMA
 
 
 def objective_of(

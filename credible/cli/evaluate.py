@@ -33,7 +33,6 @@ def evaluate(
     data = b"" if is_run else read_input(source, MAX_BYTES)
     import torch
 
-    from mechanisms.affine.members import vcg_of_unit_demand
     from mechanisms.classic import SecondPrice, best_reserves, vcg
     from mechanisms.evaluation import evaluate as measure
     from mechanisms.evaluation import evaluate_exact
@@ -61,12 +60,9 @@ def evaluate(
             raise UsageError("the artifact's grid is not the setting's: their units would differ")
         bids = grid.to_grid(values.sample(samples, step_generator(seed, 0, 0)).numpy())
         result = evaluate_exact(engine, bids, unit=Fraction(grid.unit), certified=certified, seed=seed)
-    others: dict[str, Mechanism] = {}
-    if chosen.demand == "unit":
-        others["vcg"] = vcg_of_unit_demand(chosen.bidders, chosen.items)
-    else:
+    others: dict[str, Mechanism] = {"vcg": vcg(chosen.bidders, chosen.items, chosen.demand)}
+    if chosen.demand == "additive":
         reserves = best_reserves(valuation_model(chosen).sample(20_000, step_generator(seed, 5, 0)))
-        others["vcg"] = vcg(chosen.bidders, chosen.items)
         others["item_wise_myerson"] = SecondPrice(chosen.bidders, reserves)
     rivals = {
         name: measure(rival, values, samples=samples, seed=seed, searched=2, draws=0) for name, rival in others.items()

@@ -25,7 +25,7 @@ PUBLISHED: Final = "published"  # a row of the paper that nothing here trains
 CLASSIC: Final = ("vcg", "item-wise-myerson", "grand-bundle")
 TEXTBOOK: Final = "textbook"
 QUICK, FULL = 200_000, 1_000_000  # fresh profiles of an evaluation
-LARGE: Final = 2**31  # states times profiles: larger programmes are evaluated on fewer profiles when quick
+LARGE: Final = 2**31  # states x bidders x items x profiles: larger programmes see fewer profiles when quick
 
 
 class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,8 +53,8 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     row: list[Published]
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One line of the reproduction; figures in units of value.
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the reproduction; figures in units of value, none where nothing was run or printed.
 
     Attributes:
         table: Table or figure of the paper.
@@ -79,15 +79,15 @@ class Row(msgspec.Struct, frozen=True):
     method: str
     label: str
     dsic: str
-    revenue: float | None
-    revenue_se: float | None
-    regret: float | None
-    regret_kind: str | None
+    revenue: float | None = None
+    revenue_se: float | None = None
+    regret: float | None = None
+    regret_kind: str | None = None
     published_revenue: float | None
     published_regret: float | None
-    seconds: float | None
-    seed: int | None
-    samples: int | None
+    seconds: float | None = None
+    seed: int | None = None
+    samples: int | None = None
     note: str
 
 
@@ -117,16 +117,14 @@ def reproduce(
     """
     for line in lines:
         started(line)
-        theirs = (line.published_revenue, line.published_regret)
-        if line.method == PUBLISHED:
-            stated = line.published_dsic if line.published_dsic is not None else line.published_regret == 0
-            exact = "exact" if stated else "approx"
-            yield Row(
-                line.table, line.setting, line.method, line.label, exact, None, None, None, None, *theirs, None, None,
-                None, line.note,
-            )  # fmt: skip
-            continue
-        yield _run(line, full=full, seed=seed)
+        yield _theirs(line) if line.method == PUBLISHED else _run(line, full=full, seed=seed)
+
+
+def _theirs(line: Published) -> Row:
+    stated = line.published_dsic if line.published_dsic is not None else line.published_regret == 0
+    fields = msgspec.structs.asdict(line)
+    del fields["published_dsic"]
+    return Row(dsic="exact" if stated else "approx", **fields)
 
 
 def _run(line: Published, *, full: bool, seed: int) -> Row:
@@ -149,33 +147,27 @@ def _run(line: Published, *, full: bool, seed: int) -> Row:
     states = len(base.boosts) * base.bidders * base.items if isinstance(base, SizeBoosted) else 1
     samples = FULL if full else max(20_000, min(QUICK, LARGE // states))
     result = evaluate(mechanism, values, samples=samples, seed=12345, searched=200, draws=5)
-    return Row(
-        table=line.table,
-        setting=line.setting,
-        method=line.method,
-        label=line.label,
+    trained = line.method not in CLASSIC
+    return msgspec.structs.replace(
+        _theirs(line),
         dsic="exact" if mechanism.truthful else "approx",
         revenue=result.revenue,
         revenue_se=result.revenue_se,
         regret=result.regret,
         regret_kind=result.regret_kind,
-        published_revenue=line.published_revenue,
-        published_regret=line.published_regret,
-        seconds=None if line.method in CLASSIC else round(seconds, 2),
-        seed=seed,
+        seconds=round(seconds, 2) if trained else None,
+        seed=seed if trained else None,
         samples=samples,
-        note=line.note,
     )
 
 
 def _classic(method: str, setting: store.Setting, values: ValuationModel) -> Mechanism:
-    from mechanisms.affine.members import grand_bundle, vcg_of_unit_demand
+    from mechanisms.affine.members import grand_bundle
     from mechanisms.classic import SecondPrice, best_reserves, vcg
     from mechanisms.training.loop import step_generator
 
     if method == "vcg":
-        unit = setting.demand == "unit"
-        return vcg_of_unit_demand(setting.bidders, setting.items) if unit else vcg(setting.bidders, setting.items)
+        return vcg(setting.bidders, setting.items, setting.demand)
     sample = values.sample(100_000, step_generator(0, 5, 0))
     if method == "grand-bundle":
         return grand_bundle(setting.bidders, setting.items, float(best_reserves(sample.sum(2, keepdim=True))[0]))

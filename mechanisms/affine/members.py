@@ -46,16 +46,6 @@ def grand_bundle(bidders: int, items: int, reserve: float) -> AffineMaximizer:
     return AffineMaximizer(menu=menu, boosts=boosts, weights=torch.ones(bidders, dtype=torch.float64))
 
 
-def vcg_of_unit_demand(bidders: int, items: int) -> AffineMaximizer:
-    """Return VCG for bidders who want one item: the best matching, every bidder pays what the others lose by it."""
-    menu = deterministic_menu(bidders, items, "unit")
-    return AffineMaximizer(
-        menu=menu,
-        boosts=torch.zeros(len(menu), dtype=torch.float64),
-        weights=torch.ones(bidders, dtype=torch.float64),
-    )
-
-
 def incidence(member: Member, menu: Float[Tensor, "menu bidders items"]) -> Float[Tensor, "menu terms"]:
     """Return which terms make up the boost of each allocation of a member.
 

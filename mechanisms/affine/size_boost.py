@@ -30,8 +30,7 @@ class Programme:
         self.bidders, self.items = bidders, items
         self.vectors = torch.from_numpy(size_vectors(bidders, items))
         self.after = torch.from_numpy(transitions(bidders, items))[1:]  # by owner, then state
-        self.states = len(self.vectors)
-        self._before = torch.full((bidders, self.states), -1)
+        self._before = torch.full((bidders, len(self.vectors)), -1)
         for bidder, row in enumerate(self.after):
             self._before[bidder, row] = torch.arange(len(row))
 
@@ -41,37 +40,33 @@ class Programme:
 
     def best_by_sizes(self, welfare: Float[Tensor, "bidders items batch"]) -> Float[Tensor, "states batch"]:
         """Return the greatest weighted value of an allocation with exactly these bundle sizes, by state (SIZE-2)."""
-        batch = welfare.shape[-1]
-        value = torch.zeros(1, batch, dtype=welfare.dtype)
-        for item in range(self.items):
-            count = self.layer(item + 1)
-            # one row more: what no transition reaches
-            padded = torch.cat([value, value.new_full((count - len(value) + 1, batch), -torch.inf)])
-            value = padded[:-1].clone()
-            for bidder in range(self.bidders):
-                reached = padded[self._before[bidder, :count]]
-                torch.maximum(value, reached.add_(welfare[bidder, item]), out=value)
-        return value
+        return self._by_sizes(welfare, parts=False)[0]
 
     def allocations_by_sizes(
         self, welfare: Float[Tensor, "bidders items batch"]
     ) -> tuple[Float[Tensor, "states batch"], Float[Tensor, "bidders states batch"]]:
         """Return `best_by_sizes`, and each bidder's part of it."""
-        batch = welfare.shape[-1]
-        value, own = welfare.new_zeros(1, batch), welfare.new_zeros(self.bidders, 1, batch)
+        return self._by_sizes(welfare, parts=True)
+
+    def _by_sizes(self, welfare: Tensor, *, parts: bool) -> tuple[Tensor, Tensor]:
+        """Run the programme from the first item to the last; carry each bidder's part along, or an empty tensor."""
+        batch, carried = welfare.shape[-1], self.bidders if parts else 0
+        value, own = welfare.new_zeros(1, batch), welfare.new_zeros(carried, 1, batch)
         for item in range(self.items):
             count = self.layer(item + 1)
-            missing = count - len(value) + 1
+            missing = count - len(value) + 1  # one row more: what no transition reaches
             padded = torch.cat([value, value.new_full((missing, batch), -torch.inf)])
-            held = torch.cat([own, own.new_zeros(self.bidders, missing, batch)], dim=1)
-            value, own = padded[:-1].clone(), held[:, :-1].clone()
+            value = padded[:-1].clone()
+            held = torch.cat([own, own.new_zeros(carried, missing, batch)], dim=1)
+            own = held[:, :-1]
             for bidder in range(self.bidders):
                 before = self._before[bidder, :count]
-                reached = padded[before] + welfare[bidder, item]
-                parts = held[:, before]
-                parts[bidder] += welfare[bidder, item]
-                better = reached > value
-                value, own = torch.where(better, reached, value), torch.where(better, parts, own)
+                reached = padded[before].add_(welfare[bidder, item])
+                if parts:
+                    moved = held[:, before]
+                    moved[bidder] += welfare[bidder, item]
+                    own = torch.where(reached > value, moved, own)
+                torch.maximum(value, reached, out=value)
         return value, own
 
     def optimum(

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechanisms.affine.members import Demand, deterministic_menu
+from mechanisms.affine.menu import AffineMaximizer
 from mechanisms.outcome import Outcome
 
 
@@ -61,9 +63,16 @@ class SecondPrice:
         return Outcome(allocation=allocation, payment=(allocation * price[:, None, :]).sum(-1))
 
 
-def vcg(bidders: int, items: int) -> SecondPrice:
-    """Return VCG for additive bidders: second price without reserve, item by item."""
-    return SecondPrice(bidders, torch.zeros(items, dtype=torch.float64))
+def vcg(bidders: int, items: int, demand: Demand = "additive") -> SecondPrice | AffineMaximizer:
+    """Return VCG: second price without reserve item by item; of unit demand the best matching, without boosts.
+
+    Every bidder pays what the others lose by it (Vickrey 1961, Clarke 1971, Groves 1973).
+    """
+    if demand == "additive":
+        return SecondPrice(bidders, torch.zeros(items, dtype=torch.float64))
+    menu = deterministic_menu(bidders, items, demand)
+    no_boosts, weights = torch.zeros(len(menu), dtype=torch.float64), torch.ones(bidders, dtype=torch.float64)
+    return AffineMaximizer(menu=menu, boosts=no_boosts, weights=weights)
 
 
 def myerson_uniform(bidders: int, items: int, high: float = 1.0) -> SecondPrice:

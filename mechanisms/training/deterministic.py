@@ -10,10 +10,9 @@ from torch import Generator, Tensor
 
 from mechanisms.affine.members import Demand, Member, deterministic_menu, incidence
 from mechanisms.affine.menu import AffineMaximizer
-from mechanisms.training.surrogate import pull
+from mechanisms.training.loop import fresh_profiles
+from mechanisms.training.surrogate import CHUNK, pull
 from mechanisms.valuations import ValuationModel
-
-CHUNK = 1 << 20  # entries times profiles that are worked on together
 
 
 class DeterministicAMA:
@@ -55,8 +54,8 @@ class DeterministicAMA:
         return {"terms": self.terms}
 
     def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
-        """Return where minibatches come from: fresh profiles, float32, over the scale of the values."""
-        return lambda count, generator: (values.sample(count, generator) / values.scale).to(torch.float32)
+        """Return where minibatches come from: fresh profiles."""
+        return fresh_profiles(values)
 
     def gradients(
         self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
@@ -65,7 +64,7 @@ class DeterministicAMA:
         menu, ties = self.menu.to(torch.float32), self.incidence.to(torch.float32)
         boosts = (self.terms @ ties.T)[:, None, :]
         slopes, total = torch.zeros_like(self.terms), torch.zeros(self.starts)
-        for part in torch.split(drawn, max(128, CHUNK // boosts.numel())):
+        for part in torch.split(drawn, max(16, CHUNK // boosts.numel())):
             own = [part[:, i] @ menu[:, i].T for i in range(self.bidders)]
             welfare = boosts + torch.stack(own).sum(0)
             result = pull(welfare, [welfare - o for o in own], (self.bidders - 1) * welfare + boosts, temperature)

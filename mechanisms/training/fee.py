@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from mechanisms.affine.fee import FeeNetwork, WithFee, rivals_of
 from mechanisms.training.loop import step_generator
+from mechanisms.training.surrogate import autograd
 from mechanisms.valuations import ValuationModel
 
 SAMPLE: Final = 16_384  # profiles that centre and scale the inputs
@@ -115,10 +116,8 @@ class FeeAMA:
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate by parameter, and the surrogate of each start (FEE-4)."""
         profiles, numbers = drawn
-        parameters = self._trained()
-        with torch.enable_grad():
-            for tensor in parameters.values():
-                tensor.requires_grad_(True)
+
+        def surrogate() -> Tensor:
             utility, payment = self.base.soft_outcome(numbers, temperature)
             fee = self._fees(profiles)
             if progress < self.fitted:
@@ -127,12 +126,11 @@ class FeeAMA:
                 first, last = self.hardness
                 hardness = first * (last / first) ** ((progress - self.fitted) / (1 - self.fitted))
                 earned = torch.sigmoid(hardness * (utility - fee)) * (payment + fee)
-            revenue = earned.sum(-1).mean(-1)
-            slopes = torch.autograd.grad(-revenue.sum(), list(parameters.values()))
-        for tensor in parameters.values():
-            tensor.requires_grad_(False)
+            return earned.sum(-1).mean(-1)
+
+        slopes, revenue = autograd(self._trained(), surrogate)
         fixed = {"fee_centre": torch.zeros_like(self.centre), "fee_spread": torch.zeros_like(self.spread)}
-        return dict(zip(parameters, slopes, strict=True)) | fixed, revenue.detach()
+        return slopes | fixed, revenue
 
     def _fees(self, profiles: Tensor) -> Float[Tensor, "starts batch bidders"]:
         w = self.layers

@@ -94,13 +94,16 @@ class TrainingResult:
 
     Attributes:
         step: Steps done.
-        best: The start of greatest hard revenue on the held-out batch.
-        validation: That revenue of every start, in units of value.
+        validation: Hard revenue of every start on the held-out batch, in units of value.
     """
 
     step: int
-    best: int
     validation: tuple[float, ...]
+
+    @property
+    def best(self) -> int:
+        """The start of greatest hard revenue."""
+        return self.validation.index(max(self.validation))
 
 
 def step_generator(seed: int, purpose: int, step: int) -> Generator:
@@ -134,7 +137,7 @@ def train(
         progress: Called with step and validation revenue after every evaluation.
 
     Returns:
-        Steps done, the best start and the validation revenues.
+        Steps done and the validation revenues.
     """
     parameters = objective.parameters()
     scale = values.scale
@@ -150,6 +153,7 @@ def train(
     first = run.restore(parameters, optimizer) if run is not None else 0
     draw = objective.source(values, seed)
     batch_held_out = (held_out or values).sample(8192, step_generator(seed, 2, 0))
+    result: TrainingResult | None = None
     for step in range(first, schedule.iterations):
         batch, temperature, factor = schedule.at(step)
         drawn = draw(batch, step_generator(seed, 1, step))
@@ -163,20 +167,21 @@ def train(
         optimizer.step()
         done = step + 1
         if done % schedule.every == 0 or done == schedule.iterations:
-            validation = validate(objective, scale, batch_held_out)
-            best = max(range(objective.starts), key=validation.__getitem__)
-            progress(done, validation[best])
+            result = TrainingResult(done, validate(objective, scale, batch_held_out))
+            progress(done, max(result.validation))
             if run is not None:
                 soft = [float(item) * scale for item in surrogate]
-                run.log(step=done, temperature=temperature, surrogate=soft, validation=validation)
-                run.save(parameters, optimizer, done, best)
-    validation = validate(objective, scale, batch_held_out)
-    return TrainingResult(
-        schedule.iterations, max(range(objective.starts), key=validation.__getitem__), tuple(validation)
-    )
+                run.log(step=done, temperature=temperature, surrogate=soft, validation=list(result.validation))
+                run.save(parameters, optimizer, done, result.best)
+    return result or TrainingResult(first, validate(objective, scale, batch_held_out))  # a complete run, resumed
 
 
-def validate(objective: Objective, scale: float, profiles: Tensor) -> list[float]:
+def fresh_profiles(values: ValuationModel) -> Callable[[int, Generator], Tensor]:
+    """Return what draws minibatches of fresh profiles, float32, over the scale of the values."""
+    return lambda count, generator: (values.sample(count, generator) / values.scale).to(torch.float32)
+
+
+def validate(objective: Objective, scale: float, profiles: Tensor) -> tuple[float, ...]:
     """Return the hard revenue of every start on some profiles, in units of value."""
     mechanisms = (objective.mechanism(start, scale) for start in range(objective.starts))
-    return [float(revenue(mechanism.run(profiles)).mean()) for mechanism in mechanisms]
+    return tuple(float(revenue(mechanism.run(profiles)).mean()) for mechanism in mechanisms)

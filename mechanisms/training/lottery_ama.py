@@ -14,11 +14,11 @@ from torch import Generator, Tensor
 
 from mechanisms.affine.members import Demand, deterministic_menu
 from mechanisms.affine.menu import AffineMaximizer
-from mechanisms.training.surrogate import pull
+from mechanisms.training.loop import fresh_profiles
+from mechanisms.training.surrogate import CHUNK, pull
 from mechanisms.valuations import ValuationModel
 
 MAX_ENUMERATED: Final = 4096  # deterministic allocations to start from; a larger space starts at random
-CHUNK: Final = 1 << 16  # entries times profiles that are worked on together: what the nearer caches hold
 
 
 class LotteryAMA:
@@ -65,7 +65,7 @@ class LotteryAMA:
             # a softmax needs a gap, softplus ratios need what is not given far below zero
             rest = -start if demand == "unit" else 0.0
             self.logits[:, :given] = torch.full((given, bidders + 1, items), rest).scatter_(1, owners[:, None], start)
-        # of unit demand a second matrix, normalised over items and nothing (AMA-7)
+        # of unit demand a second matrix, normalised over items and nothing (AMA-7); others never use it
         wants = self.logits[:, :, :bidders].transpose(2, 3)
         self.choices = torch.cat([wants, -wants.amax(2, keepdim=True)], dim=2)
         self.boosts = torch.zeros(starts, given + more)
@@ -77,8 +77,8 @@ class LotteryAMA:
         return {"logits": self.logits, "boosts": self.boosts}
 
     def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
-        """Return where minibatches come from: fresh profiles, float32, over the scale of the values."""
-        return lambda count, generator: (values.sample(count, generator) / values.scale).to(torch.float32)
+        """Return where minibatches come from: fresh profiles."""
+        return fresh_profiles(values)
 
     def gradients(
         self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
@@ -108,11 +108,11 @@ class LotteryAMA:
         boost_slopes = {"boosts": -boost_gradient[:, :-1] / count}
         return boost_slopes | back(menu_gradient[:, :-1] / -count), total / count
 
-    def _menu(self) -> Float[Tensor, "starts menu bidders items"]:
-        """Return the menu as the parameters give it (AMA-4, AMA-7)."""
+    def _menu(self, logits: Tensor, choices: Tensor) -> Float[Tensor, "starts menu bidders items"]:
+        """Return the menus that parameters stand for (AMA-4, AMA-7)."""
         if self.demand == "unit":
-            return _doubly_normalised(self.logits, self.choices)
-        return torch.softmax(self.logits, dim=2)[:, :, : self.bidders]
+            return _doubly_normalised(logits, choices)
+        return torch.softmax(logits, dim=2)[:, :, : self.bidders]
 
     def _additive(self) -> tuple[Tensor, Callable[[Tensor], dict[str, Tensor]]]:
         """Return the menu, a softmax over bidders and nobody (AMA-4), and the way back to the logits."""
@@ -142,10 +142,7 @@ class LotteryAMA:
             start: Which of the menus.
             scale: Training worked on values over this.
         """
-        if self.demand == "unit":
-            shares = _doubly_normalised(self.logits[start].double(), self.choices[start].double())
-        else:
-            shares = torch.softmax(self.logits[start].double(), dim=1)[:, : self.bidders]
+        shares = self._menu(self.logits[start : start + 1].double(), self.choices[start : start + 1].double())[0]
         menu = torch.cat([shares, torch.zeros(1, self.bidders, self.items, dtype=torch.float64)])
         boosts = torch.cat([self.boosts[start].double(), torch.zeros(1, dtype=torch.float64)]) * scale
         return AffineMaximizer(menu=menu, boosts=boosts, weights=torch.ones(self.bidders, dtype=torch.float64))

@@ -49,46 +49,58 @@ class SizeBoostAMA:
 
     def tables(self, values: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "batch tables classes"]:
         """Return each class's best value: with everybody, then without each bidder in turn (SIZE-2, SIZE-3)."""
-        states, classes = len(self.class_of), self.boosts.shape[1]
         parts = []
-        for part in torch.split(values, max(1, CHUNK // (4 * states))):
+        for part in torch.split(values, max(1, CHUNK // (4 * len(self.class_of)))):
             welfare = part.permute(1, 2, 0).contiguous()
-            best = [programme(self.bidders, self.items).best_by_sizes(welfare)]
-            for bidder in range(self.bidders):
-                others = torch.tensor([j for j in range(self.bidders) if j != bidder], dtype=torch.int64)
-                rivals = programme(self.bidders - 1, self.items).best_by_sizes(welfare[others])
-                best.append(rivals[rival_states(self.bidders, self.items, bidder)])
-            index = self.class_of[:, None].expand(-1, len(part))
-            pooled = [b.new_full((classes, len(part)), -torch.inf).scatter_reduce(0, index, b, "amax") for b in best]
-            parts.append(torch.stack(pooled).permute(2, 0, 1).contiguous())
+            best = programme(self.bidders, self.items).best_by_sizes(welfare)
+            parts.append(torch.stack([self._pool(best), *self._without_each(welfare)]).permute(2, 0, 1).contiguous())
         return torch.cat(parts)
 
-    def own_values(self, values: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "batch bidders classes"]:
-        """Return each bidder's weighted value in the best allocation of each class."""
-        states, classes = len(self.class_of), self.boosts.shape[1]
+    def fee_tables(self, values: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "batch tables classes"]:
+        """Return `tables`, then each bidder's weighted value in the best allocation of each class."""
+        states = len(self.class_of)
         parts = []
         for part in torch.split(values, max(1, CHUNK // (8 * self.bidders * states))):
-            best, own = programme(self.bidders, self.items).allocations_by_sizes(part.permute(1, 2, 0).contiguous())
+            welfare = part.permute(1, 2, 0).contiguous()
+            best, own = programme(self.bidders, self.items).allocations_by_sizes(welfare)
             index = self.class_of[:, None].expand(-1, len(part))
-            top = best.new_full((classes, len(part)), -torch.inf).scatter_reduce(0, index, best, "amax")
+            top = self._pool(best)
             number = torch.arange(states)[:, None].where(best == top.gather(0, index), torch.tensor(states))
-            first = torch.full((classes, len(part)), states).scatter_reduce(0, index, number, "amin")
+            first = torch.full(top.shape, states).scatter_reduce(0, index, number, "amin")
             chosen = own.gather(1, first[None].expand(self.bidders, -1, -1))
-            parts.append(chosen.permute(2, 0, 1).contiguous())
+            both = torch.cat([torch.stack([top, *self._without_each(welfare)]), chosen])
+            parts.append(both.permute(2, 0, 1).contiguous())
         return torch.cat(parts)
 
+    def _without_each(self, welfare: Tensor) -> list[Tensor]:
+        pooled = []
+        for bidder in range(self.bidders):
+            others = torch.tensor([j for j in range(self.bidders) if j != bidder], dtype=torch.int64)
+            rivals = programme(self.bidders - 1, self.items).best_by_sizes(welfare[others])
+            pooled.append(self._pool(rivals[rival_states(self.bidders, self.items, bidder)]))
+        return pooled
+
+    def _pool(self, best: Float[Tensor, "states batch"]) -> Float[Tensor, "classes batch"]:
+        """Return the best of each class of states."""
+        index = self.class_of[:, None].expand(-1, best.shape[1])
+        start = best.new_full((self.boosts.shape[1], best.shape[1]), -torch.inf)
+        return start.scatter_reduce(0, index, best, "amax")
+
     def fee_source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], tuple[Tensor, Tensor]]:
-        """Return profiles over the scale of the values, with their tables and own values: what a fee is trained on."""
-        numbers = (2 * self.bidders + 1) * self.boosts.shape[1]
-        size = min(POOL, POOL_NUMBERS // numbers)
-        profiles = (values.sample(size, step_generator(seed, 7, 0)) / values.scale).to(torch.float32)
-        pool = torch.cat([self.tables(profiles), self.own_values(profiles)], dim=1)
+        """Return what draws profiles over the scale of the values with their `fee_tables`, from a pool."""
+        profiles = self._profiles(values, seed, 2 * self.bidders + 1)
+        pool = self.fee_tables(profiles)
 
         def draw(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-            chosen = torch.randint(size, (count,), generator=generator)
+            chosen = torch.randint(len(pool), (count,), generator=generator)
             return profiles[chosen], pool[chosen]
 
         return draw
+
+    def _profiles(self, values: ValuationModel, seed: int, tables: int) -> Float[Tensor, "pool bidders items"]:
+        """Return the profiles of a pool with so many tables each, over the scale of the values."""
+        size = min(POOL, POOL_NUMBERS // (tables * self.boosts.shape[1]))
+        return (values.sample(size, step_generator(seed, 7, 0)) / values.scale).to(torch.float32)
 
     def soft_outcome(
         self, drawn: Float[Tensor, "batch tables classes"], temperature: float
@@ -104,11 +116,8 @@ class SizeBoostAMA:
 
     def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], Tensor]:
         """Return where minibatches come from: the tables of a pool of profiles, over the scale of the values."""
-        numbers = (self.bidders + 1) * self.boosts.shape[1]
-        size = min(POOL, POOL_NUMBERS // numbers)
-        drawn = values.sample(size, step_generator(seed, 7, 0)) / values.scale
-        pool = self.tables(drawn.to(torch.float32))
-        return lambda count, generator: pool[torch.randint(size, (count,), generator=generator)]
+        pool = self.tables(self._profiles(values, seed, self.bidders + 1))
+        return lambda count, generator: pool[torch.randint(len(pool), (count,), generator=generator)]
 
     def gradients(
         self, drawn: Float[Tensor, "batch tables classes"], temperature: float, progress: float = 0.0

@@ -1,17 +1,20 @@
 """The smooth revenue of an affine maximizer and its gradient, written out (AMA-5, AMA-6).
 
 The leave-one-out welfare enters by log-sum-exp, a true upper envelope whose gradient is a probability vector; only the
-winning allocation is softened by the temperature's softmax. No autograd graph is built.
+winning allocation is softened by the temperature's softmax. Other surrogates go through autograd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+CHUNK: Final = 1 << 16  # entries times profiles that are worked on together: what the nearer caches hold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,3 +62,22 @@ def pull(
         rivals.append(softened)
         entry.add_(softened)
     return Pull(revenue, chosen, rivals, entry)
+
+
+def autograd(
+    parameters: Mapping[str, Tensor], surrogate: Callable[[], Float[Tensor, " starts"]]
+) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
+    """Return the gradient of the negative surrogate by parameter, and the surrogate, where no gradient is written out.
+
+    Args:
+        parameters: The trained tensors; they carry no graph before or after.
+        surrogate: Computes the surrogate revenue of each start from them.
+    """
+    with torch.enable_grad():
+        for tensor in parameters.values():
+            tensor.requires_grad_(True)
+        revenue = surrogate()
+        slopes = torch.autograd.grad(-revenue.sum(), list(parameters.values()))
+    for tensor in parameters.values():
+        tensor.requires_grad_(False)
+    return dict(zip(parameters, slopes, strict=True)), revenue.detach()

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechanisms.training.lottery_ama import LotteryAMA
+from mechanisms.training.surrogate import autograd
 
 
 class TextbookAMA(LotteryAMA):
@@ -19,11 +20,9 @@ class TextbookAMA(LotteryAMA):
         self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
-        parameters = self.parameters()
-        with torch.enable_grad():
-            for tensor in parameters.values():
-                tensor.requires_grad_(True)
-            shares = self._menu()
+
+        def surrogate() -> Tensor:
+            shares = self._menu(self.logits, self.choices)
             each = []
             for start in range(self.starts):
                 menu = torch.cat([shares[start], torch.zeros(1, self.bidders, self.items)])
@@ -34,8 +33,6 @@ class TextbookAMA(LotteryAMA):
                 chosen = torch.softmax(temperature * welfare, dim=1).unsqueeze(-1)
                 best = (torch.softmax(temperature * without, dim=1) * without).sum(1)
                 each.append((best - (chosen * without).sum(1)).sum(-1).mean())
-            revenue = torch.stack(each)
-            slopes = torch.autograd.grad(-revenue.sum(), list(parameters.values()))
-        for tensor in parameters.values():
-            tensor.requires_grad_(False)
-        return dict(zip(parameters, slopes, strict=True)), revenue.detach()
+            return torch.stack(each)
+
+        return autograd(self.parameters(), surrogate)

@@ -140,7 +140,8 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             how = "broke its protocol"
         else:
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+            names = {int(item): item.name for item in signal.Signals}
+            how = f"was ended by {names.get(-code, f'signal {-code}')}" if code < 0 else f"exited with status {code}"
         self.close()
         return ArtifactRefusedError(f"artifact failed: the child process {how}")
 

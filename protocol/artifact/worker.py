@@ -104,7 +104,7 @@ def allow_cpu(seconds: float) -> None:
     """End this process by SIGPROF once it has used so much more processor time; a new allowance replaces the last.
 
     RLIMIT_CPU cannot do this in a process that serves many requests: the kernel compares it with time counted in ticks,
-    which drifts away from what getrusage reports, and so would end an honest child after some ten thousand rounds.
+    which drifts away from what getrusage reports, and so would end an honest child after tens of thousands of rounds.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from mechanisms.affine import AffineMaximizer, FeeNetwork, IntegerAffineMaximizer, SizeBoosted, WithFee
 from mechanisms.evaluation import evaluate_exact
 from mechanisms.export import differential_check, quantise
-from mechanisms.export.differential import DifferentialError, adversarial_bids
+from mechanisms.export.differential import DifferentialError, adversarial_bids, twin
 from mechanisms.training.loop import step_generator
 from mechanisms.valuations import Uniform
 from protocol.artifact.certify import certify
@@ -83,6 +84,24 @@ def test_a_quantised_size_boost_loses_only_rounding() -> None:
     checked = differential_check(auction, artifact, values, unit=UNIT, seed=3)
     assert checked.payment_difference < 1e-8
     assert checked.other_allocations == 0
+
+
+@pytest.mark.parametrize(
+    ("bidders", "items", "nodes", "elements"), [(5, 10, 555, 222_145), (2, 20, 659, 22_612)]
+)  # what docs/adr/0007 states
+def test_the_programme_reaches_the_sizes_that_it_states(bidders: int, items: int, nodes: int, elements: int) -> None:
+    states = math.comb(items + bidders, bidders)
+    boosts = torch.rand(states, generator=step_generator(4, 8, 2), dtype=torch.float64)
+    auction = SizeBoosted(boosts=boosts, weights=torch.ones(bidders, dtype=torch.float64), items=items)
+    artifact = quantise(auction, unit=UNIT, bid_max=10**6, share_bits=16, name="1e-6")
+    assert certify(artifact).certified
+    assert (len(artifact.model.graph.node), artifact.elements) == (nodes, elements)
+    assert artifact.max_bits <= 41
+    bids = np.random.default_rng(4).integers(0, 10**6, (3, bidders, items))
+    arrays = Engine(artifact.data).run_arrays(bids)
+    allocation, payment = twin(artifact).run(bids)
+    assert (arrays["allocation"] == allocation).all()
+    assert (arrays["payment"] == payment).all()
 
 
 def test_equal_weights_lose_only_rounding() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mechanisms.affine import AffineMaximizer, FeeNetwork, IntegerAffineMaximizer, SizeBoosted, WithFee
-from mechanisms.affine.members import deterministic_menu, grand_bundle, vcg_of_unit_demand
+from mechanisms.affine.members import deterministic_menu, grand_bundle
 from mechanisms.affine.size_boost import programme
 from mechanisms.classic import FirstPrice, SecondPrice, best_reserves, myerson_uniform, myerson_uniform_revenue, vcg
 from mechanisms.evaluation import evaluate
@@ -43,8 +43,8 @@ def affine_maximizers(draw: st.DrawFn) -> AffineMaximizer:
     return AffineMaximizer(menu=menu, boosts=boosts.double(), weights=weights.double())
 
 
-@given(affine_maximizers(), st.data())
-def test_no_misreport_beats_the_truth(auction: AffineMaximizer, data: st.DataObject) -> None:
+def draw_lie(data: st.DataObject, auction: AffineMaximizer | WithFee) -> tuple[Tensor, int, Tensor]:
+    """Values in eighths, a bidder, and the same profile with other values reported by it."""
     cells = auction.bidders * auction.items
     values = torch.tensor(data.draw(st.lists(eighths, min_size=cells, max_size=cells)), dtype=torch.float64)
     values = values.reshape(1, auction.bidders, auction.items)
@@ -53,6 +53,12 @@ def test_no_misreport_beats_the_truth(auction: AffineMaximizer, data: st.DataObj
     misreport[0, bidder] = torch.tensor(
         data.draw(st.lists(eighths, min_size=auction.items, max_size=auction.items)), dtype=torch.float64
     )
+    return values, bidder, misreport
+
+
+@given(affine_maximizers(), st.data())
+def test_no_misreport_beats_the_truth(auction: AffineMaximizer, data: st.DataObject) -> None:
+    values, bidder, misreport = draw_lie(data, auction)
     truthful = utilities(auction.run(values), values)[0, bidder]
     # The strategies draw eighths and power-of-two weights: float64 is exact, so no tolerance.
     assert utilities(auction.run(misreport), values)[0, bidder] <= truthful
@@ -103,14 +109,7 @@ def fee_auctions(draw: st.DrawFn) -> WithFee:
 
 @given(fee_auctions(), st.data())
 def test_fees_leave_truth_dominant_and_nobody_with_a_loss(auction: WithFee, data: st.DataObject) -> None:
-    cells = auction.bidders * auction.items
-    values = torch.tensor(data.draw(st.lists(eighths, min_size=cells, max_size=cells)), dtype=torch.float64)
-    values = values.reshape(1, auction.bidders, auction.items)
-    bidder = data.draw(st.integers(0, auction.bidders - 1))
-    misreport = values.clone()
-    misreport[0, bidder] = torch.tensor(
-        data.draw(st.lists(eighths, min_size=auction.items, max_size=auction.items)), dtype=torch.float64
-    )
+    values, bidder, misreport = draw_lie(data, auction)
     outcome, below = auction.run(values), auction.base.run(values)
     truthful = utilities(outcome, values)[0]
     assert utilities(auction.run(misreport), values)[0, bidder] <= truthful[bidder]
@@ -228,7 +227,7 @@ def test_the_grand_bundle_is_second_price_on_sums(bidders: int, items: int, rese
 
 def test_vcg_of_unit_demand_has_the_known_revenue_and_surplus() -> None:  # 2 x 2 uniform: 1/10 and 37/30
     values = draw(Uniform(2, 2), 200_000)
-    outcome = vcg_of_unit_demand(2, 2).run(values)
+    outcome = vcg(2, 2, "unit").run(values)
     for sample, expected in ((revenue(outcome), 1 / 10), (welfare(outcome, values), 37 / 30)):
         mean, error = mean_and_error(sample)
         assert abs(mean - expected) < 4 * error

@@ -182,7 +182,8 @@ def test_size_boosts_reach_the_known_revenue_of_2x2() -> None:  # docs/notation.
 def test_own_values_are_those_of_each_classs_best_allocation(bidders: int, items: int, classes: Classes) -> None:
     objective = SizeBoostAMA(bidders, items, [0.5], classes)
     values = Uniform(bidders, items).sample(100, step_generator(0, 1, 0)).float()
-    got = objective.own_values(values)
+    got = objective.fee_tables(values)[:, 1 + bidders :]
+    assert torch.equal(objective.fee_tables(values)[:, : 1 + bidders], objective.tables(values))
     words = torch.tensor(list(product(range(bidders + 1), repeat=items)))
     held = torch.stack([words == i + 1 for i in range(bidders)], dim=1).float()
     numbers = {tuple(sizes): k for k, sizes in enumerate(objective.vectors.tolist())}
@@ -197,9 +198,7 @@ def test_own_values_are_those_of_each_classs_best_allocation(bidders: int, items
 def test_the_soft_outcome_hardens_into_the_mechanism() -> None:
     objective = SizeBoostAMA(2, 3, [0.5])
     values = Uniform(2, 3).sample(400, step_generator(0, 1, 0)).float()
-    utility, payment = objective.soft_outcome(
-        torch.cat([objective.tables(values), objective.own_values(values)], dim=1), 1e5
-    )
+    utility, payment = objective.soft_outcome(objective.fee_tables(values), 1e5)
     outcome = objective.mechanism().run(values.double())
     assert torch.allclose(payment[0].double(), outcome.payment, atol=1e-3)
     assert torch.allclose(utility[0].double(), utilities(outcome, values.double()), atol=1e-3)
