@@ -58,17 +58,17 @@ class DeterministicAMA:
         return fresh_profiles(values)
 
     def gradients(
-        self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue (AMA-6), and the surrogate of each start."""
         menu, ties = self.menu.to(torch.float32), self.incidence.to(torch.float32)
-        boosts = (self.terms @ ties.T)[:, None, :]
+        boosts = temperature * self.terms @ ties.T
         slopes, total = torch.zeros_like(self.terms), torch.zeros(self.starts)
         for part in torch.split(drawn, max(16, CHUNK // boosts.numel())):
-            own = [part[:, i] @ menu[:, i].T for i in range(self.bidders)]
+            own = [(temperature * part[:, i] @ menu[:, i].T)[:, None] for i in range(self.bidders)]
             welfare = boosts + torch.stack(own).sum(0)
             result = pull(welfare, [welfare - o for o in own], (self.bidders - 1) * welfare + boosts, temperature)
-            slopes -= result.entry.sum(1) @ ties
+            slopes -= result.entry.sum(0) @ ties
             total += result.revenue
         return {"terms": slopes / len(drawn)}, total / len(drawn)
 

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from mechanisms.affine.members import Demand, deterministic_menu
 from mechanisms.affine.menu import AffineMaximizer
 from mechanisms.training.loop import fresh_profiles
-from mechanisms.training.surrogate import CHUNK, pull
+from mechanisms.training.surrogate import menu_slopes
 from mechanisms.valuations import ValuationModel
 
 MAX_ENUMERATED: Final = 4096  # deterministic allocations to start from; a larger space starts at random
@@ -81,32 +81,15 @@ class LotteryAMA:
         return fresh_profiles(values)
 
     def gradients(
-        self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
         menu, back = self._unit_demand() if self.demand == "unit" else self._additive()
-        empty = torch.zeros(self.starts, 1, self.bidders, self.items)
+        empty = menu.new_zeros(self.starts, 1, self.bidders, self.items)
         full = torch.cat([menu, empty], dim=1)  # the empty allocation stays in every menu: IR by opting out
-        boosts = torch.cat([self.boosts, torch.zeros(self.starts, 1)], dim=1)
-        menu_gradient = torch.zeros_like(full)
-        boost_gradient = torch.zeros_like(boosts)
-        total = torch.zeros(self.starts)
-        rows = max(16, CHUNK // boosts.numel())
-        for part in torch.split(drawn, rows):
-            own = [part[:, i] @ full[:, :, i].transpose(1, 2) for i in range(self.bidders)]  # v_i A_i
-            welfare = boosts[:, None, :] + own[0]
-            for value in own[1:]:
-                welfare = welfare.add_(value)
-            paid = (self.bidders - 1) * welfare + boosts[:, None, :]
-            result = pull(welfare, [welfare - value for value in own], paid, temperature)
-            total += result.revenue
-            boost_gradient += result.entry.sum(1)
-            common = result.entry.add_(result.chosen)
-            for j in range(self.bidders):
-                menu_gradient[:, :, j] += (common - result.rivals[j]).transpose(1, 2) @ part[:, j]
-        count = len(drawn)
-        boost_slopes = {"boosts": -boost_gradient[:, :-1] / count}
-        return boost_slopes | back(menu_gradient[:, :-1] / -count), total / count
+        boosts = torch.cat([self.boosts, self.boosts.new_zeros(self.starts, 1)], dim=1)
+        slopes = menu_slopes(drawn, full, boosts, temperature)
+        return {"boosts": -slopes.boosts[:, :-1]} | back(-slopes.menu[:, :-1]), slopes.revenue
 
     def _menu(self, logits: Tensor, choices: Tensor) -> Float[Tensor, "starts menu bidders items"]:
         """Return the menus that parameters stand for (AMA-4, AMA-7)."""

@@ -120,13 +120,13 @@ class SizeBoostAMA:
         return lambda count, generator: pool[torch.randint(len(pool), (count,), generator=generator)]
 
     def gradients(
-        self, drawn: Float[Tensor, "batch tables classes"], temperature: float, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch tables classes"], temperature: float | Tensor, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue (AMA-6), and the surrogate of each start."""
-        boosted = self.boosts[:, None, :]
-        welfare, *rivals = (drawn[:, table][None] + boosted for table in range(self.bidders + 1))
-        result = pull(welfare, rivals, (self.bidders - 1) * welfare + boosted, temperature)
-        return {"boosts": -result.entry.sum(1) / len(drawn)}, result.revenue / len(drawn)
+        warm = temperature * self.boosts
+        welfare, *rivals = (temperature * drawn[:, table, None] + warm for table in range(self.bidders + 1))
+        result = pull(welfare, rivals, torch.add(warm, welfare, alpha=self.bidders - 1), temperature)
+        return {"boosts": -result.entry.sum(0) / len(drawn)}, result.revenue / len(drawn)
 
     def mechanism(self, start: int = 0, scale: float = 1.0) -> SizeBoosted:
         """Return the hard mechanism of one start, float64, boosts in units of value; the least boost is 0."""

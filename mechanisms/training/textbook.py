@@ -17,7 +17,7 @@ class TextbookAMA(LotteryAMA):
     """
 
     def gradients(
-        self, drawn: Float[Tensor, "batch bidders items"], temperature: float, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
 

@@ -19,6 +19,7 @@ from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, 
 from mechanisms.training.loop import step_generator
 from mechanisms.training.run import RunError, RunFolder, read_config, read_weights
 from mechanisms.training.size_boost import Classes
+from mechanisms.training.surrogate import menu_slopes
 from mechanisms.valuations import LinearMixture, Uniform
 
 SHORT = Schedule(40, 64, 128, 10, 50, 0.05, every=10)
@@ -66,6 +67,29 @@ def test_the_written_gradient_equals_autograd(bidders: int, demand: Demand) -> N
     for name, tensor in objective.parameters().items():
         assert tensor.grad is not None
         assert torch.allclose(got[name], tensor.grad, atol=2e-6), name
+
+
+def test_the_slopes_of_weighted_menus_equal_autograd() -> None:
+    generator = step_generator(0, 4, 0)
+    given = torch.softmax(torch.randn(2, 7, 4, 2, generator=generator), dim=2)[:, :, :3]
+    menu = torch.cat([given, torch.zeros(2, 1, 3, 2)], dim=1).requires_grad_(True)
+    boosts = (torch.randn(2, 8, generator=generator) * 0.1).requires_grad_(True)
+    weights = (torch.rand(2, 3, generator=generator) + 0.5).requires_grad_(True)
+    values = Uniform(3, 2).sample(300, step_generator(0, 1, 0)).float()
+    own = torch.einsum("sn,bni,skni->bsnk", weights, values, menu)
+    total = own.sum(2) + boosts
+    without = total[:, :, None] - own
+    rivals = torch.logsumexp(6.0 * without, dim=3) / 6.0 / weights
+    chosen = torch.softmax(6.0 * total, dim=2)
+    paid = (without / weights[:, :, None]).sum(2)
+    expected = (rivals.sum(2) - (chosen * paid).sum(2)).mean(0)
+    expected.sum().backward()  # type: ignore[no-untyped-call]
+    got = menu_slopes(values, menu.detach(), boosts.detach(), 6.0, weights.detach())
+    assert torch.allclose(got.revenue, expected.detach(), atol=1e-5)
+    for slope, tensor in ((got.menu, menu), (got.boosts, boosts), (got.weights, weights)):
+        assert slope is not None
+        assert tensor.grad is not None
+        assert torch.allclose(slope, tensor.grad, atol=2e-6)
 
 
 @pytest.mark.parametrize(("bidders", "items", "classes"), [(1, 3, "sorted"), (2, 3, "sorted"), (3, 2, "ordered")])
