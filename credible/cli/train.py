@@ -22,17 +22,21 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
     iterations: Annotated[int | None, typer.Option(help="Steps, in place of the setting's.", min=1)] = None,
-    device: Annotated[str, typer.Option(help="auto or cpu; this method trains on the CPU.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; small menus are fastest with one.", min=1)] = 1,
     json: Json = False,
 ) -> None:
     """Train a revenue-maximizing auction and keep the run in a folder."""
     if method not in store.METHODS:
         raise UsageError(f"method {method!r}, wanted one of {', '.join(store.METHODS)}")
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"device {device!r}, wanted auto or cpu")
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {device!r}, wanted auto, cpu or cuda")
     chosen = store.load(setting)
     import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda, but torch sees no GPU")
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
     from mechanisms.training import train as train_loop
     from mechanisms.training.run import RunError, RunFolder
@@ -54,8 +58,9 @@ def train(
         run = RunFolder(folder, config, resume=resume)
         with bar(f"training {chosen.name}", schedule.iterations, quiet=json) as progress:
             result = train_loop(
-                objective, values, schedule, seed=seed, run=run, progress=lambda step, _: progress.to(step)
-            )
+                objective, values, schedule, seed=seed, run=run, device=where,
+                progress=lambda step, _: progress.to(step),
+            )  # fmt: skip
     except FileExistsError as error:
         raise UsageError(f"{folder} exists; use --resume to go on, or choose another --out") from error
     except RunError as error:
@@ -70,6 +75,7 @@ def train(
             "validation_revenue": validation,
             "starts": list(result.validation),
             "seconds": round(seconds, 3),
+            "device": where.type,
         },
         [f"{folder}: {result.step} iterations in {seconds:.1f} s, held-out hard revenue {validation:.5f}{worst}"],
         as_json=json,

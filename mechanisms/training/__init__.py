@@ -2,7 +2,7 @@
 
 from mechanisms.training.deterministic import DeterministicAMA
 from mechanisms.training.fee import FeeAMA
-from mechanisms.training.loop import Schedule, TrainingResult, train
+from mechanisms.training.loop import Objective, Schedule, TrainingResult, train
 from mechanisms.training.lottery_ama import LotteryAMA
 from mechanisms.training.size_boost import SizeBoostAMA
 from mechanisms.training.textbook import TextbookAMA
@@ -11,6 +11,7 @@ __all__ = [
     "DeterministicAMA",
     "FeeAMA",
     "LotteryAMA",
+    "Objective",
     "Schedule",
     "SizeBoostAMA",
     "TextbookAMA",

@@ -58,12 +58,12 @@ class DeterministicAMA:
         return fresh_profiles(values)
 
     def gradients(
-        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float | Tensor = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue (AMA-6), and the surrogate of each start."""
-        menu, ties = self.menu.to(torch.float32), self.incidence.to(torch.float32)
+        menu, ties = self.menu.to(self.terms), self.incidence.to(self.terms)
         boosts = temperature * self.terms @ ties.T
-        slopes, total = torch.zeros_like(self.terms), torch.zeros(self.starts)
+        slopes, total = torch.zeros_like(self.terms), self.terms.new_zeros(self.starts)
         for part in torch.split(drawn, max(16, CHUNK // boosts.numel())):
             own = [(temperature * part[:, i] @ menu[:, i].T)[:, None] for i in range(self.bidders)]
             welfare = boosts + torch.stack(own).sum(0)
@@ -74,5 +74,5 @@ class DeterministicAMA:
 
     def mechanism(self, start: int = 0, scale: float = 1.0) -> AffineMaximizer:
         """Return the hard mechanism of one start, float64, boosts in units of value."""
-        boosts = self.incidence @ self.terms[start].double() * scale
+        boosts = self.incidence @ self.terms[start].double().cpu() * scale
         return AffineMaximizer(menu=self.menu, boosts=boosts, weights=torch.ones(self.bidders, dtype=torch.float64))

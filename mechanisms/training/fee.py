@@ -39,7 +39,7 @@ class Base(Protocol):
         """Return what draws a minibatch: profiles over the scale of the values, and what `soft_outcome` takes."""
         ...
 
-    def soft_outcome(self, drawn: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def soft_outcome(self, drawn: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
         """Return the softened utilities and payments, shape (starts, batch, bidders), with their autograd graph."""
         ...
 
@@ -112,7 +112,7 @@ class FeeAMA:
         return draw
 
     def gradients(
-        self, drawn: tuple[Tensor, Tensor], temperature: float, progress: float
+        self, drawn: tuple[Tensor, Tensor], temperature: float | Tensor, progress: float | Tensor
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate by parameter, and the surrogate of each start (FEE-4)."""
         profiles, numbers = drawn
@@ -120,13 +120,13 @@ class FeeAMA:
         def surrogate() -> Tensor:
             utility, payment = self.base.soft_outcome(numbers, temperature)
             fee = self._fees(profiles)
-            if progress < self.fitted:
-                earned = payment + fee - self.price * torch.relu(fee - utility)
-            else:
-                first, last = self.hardness
-                hardness = first * (last / first) ** ((progress - self.fitted) / (1 - self.fitted))
-                earned = torch.sigmoid(hardness * (utility - fee)) * (payment + fee)
-            return earned.sum(-1).mean(-1)
+            fitting = payment + fee - self.price * torch.relu(fee - utility)
+            done = torch.as_tensor(progress, device=fee.device)
+            first, last = self.hardness
+            hardness = first * (last / first) ** ((done - self.fitted) / (1 - self.fitted)).clamp_min(0.0)
+            opting = torch.sigmoid(hardness * (utility - fee)) * (payment + fee)
+            # both are worked out: a step recorded on a GPU cannot branch
+            return torch.where(done < self.fitted, fitting, opting).sum(-1).mean(-1)
 
         slopes, revenue = autograd(self._trained(), surrogate)
         fixed = {"fee_centre": torch.zeros_like(self.centre), "fee_spread": torch.zeros_like(self.spread)}
@@ -148,5 +148,5 @@ class FeeAMA:
         folded = {"first": first, "first_bias": self.layers["first_bias"][start].double() - moved}
         for name, tensor in self.layers.items():
             one = folded.get(name, tensor[start].double())
-            layers[name] = one.expand(self.bidders, *one.shape[1:]).clone()
+            layers[name] = one.cpu().expand(self.bidders, *one.shape[1:]).clone()
         return WithFee(self.base.mechanism(start, scale), FeeNetwork(**layers, scale=scale))

@@ -1,12 +1,17 @@
-"""The one training loop: any objective, annealed temperature, growing batch, cosine rate, resume bit for bit."""
+"""The one training loop: any objective, annealed temperature, growing batch, cosine rate, resume bit for bit.
+
+On a GPU the profiles come from pools that the CPU draws ahead, batches are powers of two, and a step is one replay of a
+recorded graph.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +19,10 @@ from torch import Generator, Tensor
 from mechanisms.outcome import Mechanism, revenue
 from mechanisms.training.run import RunFolder
 from mechanisms.valuations import ValuationModel
+
+POOL: Final = 1 << 18  # profiles that a GPU draws its batches from
+REUSED: Final = 4  # times that each is seen before the next pool
+POOL_BYTES: Final = 1 << 30
 
 
 @runtime_checkable
@@ -33,8 +42,10 @@ class Objective(Protocol):
         """Return what draws a minibatch of a given size, over the scale of the values."""
         ...
 
-    def gradients(self, drawn: Any, temperature: float, progress: float) -> tuple[dict[str, Tensor], Tensor]:
-        """Return gradients to descend by name, and the surrogate revenue of each start.
+    def gradients(
+        self, drawn: Any, temperature: float | Tensor, progress: float | Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return gradients to descend by name, and the surrogate revenue of each start; never branch on a number.
 
         Args:
             drawn: A minibatch of `source`.
@@ -44,7 +55,7 @@ class Objective(Protocol):
         ...
 
     def mechanism(self, start: int = 0, scale: float = 1.0) -> Mechanism:
-        """Return the hard mechanism of one start."""
+        """Return the hard mechanism of one start, on the CPU."""
         ...
 
 
@@ -124,6 +135,7 @@ def train(
     run: RunFolder | None = None,
     held_out: ValuationModel | None = None,
     progress: Callable[[int, float], None] = lambda step, validation: None,
+    device: torch.device | None = None,
 ) -> TrainingResult:
     """Train an objective.
 
@@ -135,45 +147,165 @@ def train(
         run: Folder for metrics and checkpoints; a checkpoint in it is resumed.
         held_out: Profiles of the validation batch; `values` with other draws if left out.
         progress: Called with step and validation revenue after every evaluation.
+        device: Where the steps are done, the CPU if left out. The parameters return to the CPU.
 
     Returns:
         Steps done and the validation revenues.
+
+    Raises:
+        FloatingPointError: If the surrogate is no number any more.
     """
     parameters = objective.parameters()
+    on_gpu = device is not None and device.type == "cuda"
+    for tensor in parameters.values():
+        tensor.data = tensor.data.to(device or "cpu")  # in place: the objective holds these very tensors
     scale = values.scale
-    groups = [
+    groups: list[dict[str, Any]] = [
         {
             "params": [tensor],
             "lr": schedule.boost_rate if name == "boosts" and schedule.boost_rate else schedule.learning_rate,
         }
         for name, tensor in parameters.items()
     ]
-    rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
-    optimizer = torch.optim.Adam(groups)
+    rates = [float(group["lr"]) for group in groups]
+    if on_gpu:
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = torch.tensor(rate, device=device)
+    optimizer = torch.optim.Adam(groups, capturable=on_gpu)
     first = run.restore(parameters, optimizer) if run is not None else 0
     draw = objective.source(values, seed)
+    pools = Pools(draw, seed, device) if on_gpu and device is not None else None
+    graphs: dict[int, _Graph] = {}
     batch_held_out = (held_out or values).sample(8192, step_generator(seed, 2, 0))
     result: TrainingResult | None = None
     for step in range(first, schedule.iterations):
         batch, temperature, factor = schedule.at(step)
-        drawn = draw(batch, step_generator(seed, 1, step))
-        gradients, surrogate = objective.gradients(drawn, temperature, step / schedule.iterations)
-        if not torch.isfinite(surrogate).all():
-            raise FloatingPointError(f"the surrogate is {surrogate.tolist()} at step {step}: lower the learning rate")
-        for name, tensor in parameters.items():
-            tensor.grad = gradients[name]
+        if on_gpu:
+            batch = 1 << round(math.log2(batch))
+        drawn = (pools or draw)(batch, step_generator(seed, 1, step))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
-        optimizer.step()
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)  # where the recorded step reads it
+            else:
+                group["lr"] = rate * factor
+        share = step / schedule.iterations
+        if on_gpu:
+            if batch not in graphs:
+                graphs[batch] = _Graph(objective, parameters, optimizer, drawn)
+            surrogate = graphs[batch].replay(drawn, temperature, share)
+        else:
+            surrogate = _step(objective, parameters, optimizer, drawn, temperature, share)
         done = step + 1
-        if done % schedule.every == 0 or done == schedule.iterations:
+        evaluated = done % schedule.every == 0 or done == schedule.iterations
+        if (evaluated or not on_gpu) and not torch.isfinite(surrogate).all():  # asking a GPU would wait for it
+            raise FloatingPointError(f"the surrogate is {surrogate.tolist()} at step {step}: lower the learning rate")
+        if evaluated:
             result = TrainingResult(done, validate(objective, scale, batch_held_out))
             progress(done, max(result.validation))
             if run is not None:
                 soft = [float(item) * scale for item in surrogate]
                 run.log(step=done, temperature=temperature, surrogate=soft, validation=list(result.validation))
                 run.save(parameters, optimizer, done, result.best)
-    return result or TrainingResult(first, validate(objective, scale, batch_held_out))  # a complete run, resumed
+    result = result or TrainingResult(first, validate(objective, scale, batch_held_out))  # a complete run, resumed
+    for tensor in parameters.values():
+        tensor.data = tensor.data.cpu()
+    if pools is not None:
+        pools.close()
+    return result
+
+
+def _step(
+    objective: Objective,
+    parameters: dict[str, Tensor],
+    optimizer: torch.optim.Adam,
+    drawn: Any,
+    temperature: float | Tensor,
+    progress: float | Tensor,
+) -> Tensor:
+    """Do one step; return the surrogate revenue of each start before it."""
+    gradients, surrogate = objective.gradients(drawn, temperature, progress)
+    for name, tensor in parameters.items():
+        tensor.grad = gradients[name]
+    optimizer.step()
+    return surrogate
+
+
+class _Graph:
+    """One step on a GPU, recorded once and replayed: hundreds of small kernels cost one launch."""
+
+    def __init__(
+        self, objective: Objective, parameters: dict[str, Tensor], optimizer: torch.optim.Adam, drawn: Any
+    ) -> None:
+        self._drawn = [part.clone() for part in _parts(drawn)]
+        inputs = self._drawn[0] if isinstance(drawn, Tensor) else tuple(self._drawn)
+        self._temperature = torch.ones((), device=self._drawn[0].device)
+        self._progress = torch.zeros_like(self._temperature)
+        kept = [tensor.clone() for tensor in parameters.values()]
+        state = {
+            tensor: {key: value.clone() for key, value in held.items()} for tensor, held in optimizer.state.items()
+        }
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries set themselves up in a first run, which cannot be recorded
+            for _ in range(2):
+                _step(objective, parameters, optimizer, inputs, self._temperature, self._progress)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._surrogate = _step(objective, parameters, optimizer, inputs, self._temperature, self._progress)
+        for tensor, before in zip(parameters.values(), kept, strict=True):  # those steps never were
+            tensor.copy_(before)
+            for key, value in optimizer.state[tensor].items():
+                value.copy_(state[tensor][key]) if tensor in state else value.zero_()
+
+    def replay(self, drawn: Any, temperature: float, progress: float) -> Tensor:
+        """Do one step on these draws; return the surrogate revenue of each start."""
+        for kept, part in zip(self._drawn, _parts(drawn), strict=True):
+            kept.copy_(part)
+        self._temperature.fill_(temperature)
+        self._progress.fill_(progress)
+        self._graph.replay()
+        return self._surrogate
+
+
+class Pools:
+    """Draws of a source kept on a GPU; the CPU draws the next pool while one is in use."""
+
+    def __init__(self, draw: Callable[[int, Generator], Any], seed: int, device: torch.device) -> None:
+        self._draw, self._seed, self._device = draw, seed, device
+        self._generator = Generator(device)
+        self._thread = ThreadPoolExecutor(1)
+        row = sum(part.numel() * part.element_size() for part in _parts(draw(1, step_generator(seed, 8, 0))))
+        self._size = min(POOL, POOL_BYTES // row)
+        self._pool: Any = None
+        self._next: Future[Any] = self._thread.submit(self._fill, 0)
+        self._number, self._left = 0, 0
+
+    def _fill(self, number: int) -> Any:
+        return self._draw(self._size, step_generator(self._seed, 8, number))
+
+    def __call__(self, count: int, generator: Generator) -> Any:
+        """Return a minibatch of a pool; the generator's seed decides which of it."""
+        if self._left <= 0:
+            drawn = self._next.result()
+            self._pool = [part.to(self._device) for part in _parts(drawn)]
+            self._single = isinstance(drawn, Tensor)
+            self._number += 1
+            self._left = REUSED * self._size
+            self._next = self._thread.submit(self._fill, self._number)
+        self._left -= count
+        self._generator.manual_seed(generator.initial_seed())
+        index = torch.randint(self._size, (count,), generator=self._generator, device=self._device)
+        parts = [part[index] for part in self._pool]
+        return parts[0] if self._single else tuple(parts)
+
+    def close(self) -> None:
+        """Stop drawing ahead."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _parts(drawn: Any) -> list[Tensor]:
+    return [drawn] if isinstance(drawn, Tensor) else list(drawn)
 
 
 def fresh_profiles(values: ValuationModel) -> Callable[[int, Generator], Tensor]:

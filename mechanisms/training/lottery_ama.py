@@ -81,7 +81,7 @@ class LotteryAMA:
         return fresh_profiles(values)
 
     def gradients(
-        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float | Tensor = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
         menu, back = self._unit_demand() if self.demand == "unit" else self._additive()
@@ -125,9 +125,10 @@ class LotteryAMA:
             start: Which of the menus.
             scale: Training worked on values over this.
         """
-        shares = self._menu(self.logits[start : start + 1].double(), self.choices[start : start + 1].double())[0]
+        logits, choices = (tensor[start : start + 1].double().cpu() for tensor in (self.logits, self.choices))
+        shares = self._menu(logits, choices)[0]
         menu = torch.cat([shares, torch.zeros(1, self.bidders, self.items, dtype=torch.float64)])
-        boosts = torch.cat([self.boosts[start].double(), torch.zeros(1, dtype=torch.float64)]) * scale
+        boosts = torch.cat([self.boosts[start].double().cpu(), torch.zeros(1, dtype=torch.float64)]) * scale
         return AffineMaximizer(menu=menu, boosts=boosts, weights=torch.ones(self.bidders, dtype=torch.float64))
 
 

@@ -64,10 +64,10 @@ class RunFolder:
         for name, tensor in parameters.items():
             state = optimizer.state[tensor]
             tensors |= {f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
-        data = save_tensors({name: tensor.clone() for name, tensor in tensors.items()})
+        data = save_tensors({name: tensor.cpu().clone() for name, tensor in tensors.items()})
         digest = hashlib.sha256(data).hexdigest()[:32]
         _write(self.path / f"checkpoint-{step:08d}-{digest}.safetensors", data)
-        weights = {name: tensor.detach()[best : best + 1].clone() for name, tensor in parameters.items()}
+        weights = {name: tensor.detach()[best : best + 1].cpu().clone() for name, tensor in parameters.items()}
         _write(self.path / WEIGHTS, save_tensors(weights))
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()
@@ -93,9 +93,9 @@ class RunFolder:
                 raise RunError(f"{path.name}: parameter {name} is missing or has another shape")
             tensor.copy_(stored)
             optimizer.state[tensor] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": tensors[f"first.{name}"],
-                "exp_avg_sq": tensors[f"second.{name}"],
+                "step": torch.tensor(float(step), device=tensor.device),
+                "exp_avg": tensors[f"first.{name}"].to(tensor.device),
+                "exp_avg_sq": tensors[f"second.{name}"].to(tensor.device),
             }
         return int(step)
 

@@ -103,7 +103,7 @@ class SizeBoostAMA:
         return (values.sample(size, step_generator(seed, 7, 0)) / values.scale).to(torch.float32)
 
     def soft_outcome(
-        self, drawn: Float[Tensor, "batch tables classes"], temperature: float
+        self, drawn: Float[Tensor, "batch tables classes"], temperature: float | Tensor
     ) -> tuple[Float[Tensor, "starts batch bidders"], Float[Tensor, "starts batch bidders"]]:
         """Return softened utilities and payments, with their autograd graph; own values follow the tables."""
         boosted, n = self.boosts[:, None, :], self.bidders
@@ -120,7 +120,7 @@ class SizeBoostAMA:
         return lambda count, generator: pool[torch.randint(len(pool), (count,), generator=generator)]
 
     def gradients(
-        self, drawn: Float[Tensor, "batch tables classes"], temperature: float | Tensor, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch tables classes"], temperature: float | Tensor, progress: float | Tensor = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue (AMA-6), and the surrogate of each start."""
         warm = temperature * self.boosts
@@ -130,7 +130,7 @@ class SizeBoostAMA:
 
     def mechanism(self, start: int = 0, scale: float = 1.0) -> SizeBoosted:
         """Return the hard mechanism of one start, float64, boosts in units of value; the least boost is 0."""
-        boosts = self.boosts[start].double()
+        boosts = self.boosts[start].double().cpu()
         return SizeBoosted(
             boosts=((boosts - boosts.min()) * scale)[self.class_of],
             weights=torch.ones(self.bidders, dtype=torch.float64),

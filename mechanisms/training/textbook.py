@@ -17,7 +17,7 @@ class TextbookAMA(LotteryAMA):
     """
 
     def gradients(
-        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float = 0.0
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float | Tensor = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue by parameter, and the surrogate of each start."""
 
@@ -25,8 +25,8 @@ class TextbookAMA(LotteryAMA):
             shares = self._menu(self.logits, self.choices)
             each = []
             for start in range(self.starts):
-                menu = torch.cat([shares[start], torch.zeros(1, self.bidders, self.items)])
-                boosts = torch.cat([self.boosts[start], torch.zeros(1)])
+                menu = torch.cat([shares[start], self.logits.new_zeros(1, self.bidders, self.items)])
+                boosts = torch.cat([self.boosts[start], self.boosts.new_zeros(1)])
                 weighted = torch.einsum("bni,kni->bkn", drawn, menu)
                 welfare = weighted.sum(-1) + boosts
                 without = welfare.unsqueeze(-1) - weighted

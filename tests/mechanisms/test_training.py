@@ -15,7 +15,7 @@ from mechanisms.affine.members import Demand, Member
 from mechanisms.evaluation import evaluate
 from mechanisms.evaluation.measures import mean_and_error
 from mechanisms.outcome import revenue, utilities
-from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, SizeBoostAMA, TextbookAMA, train
+from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, SizeBoostAMA, TextbookAMA, loop, train
 from mechanisms.training.loop import step_generator
 from mechanisms.training.run import RunError, RunFolder, read_config, read_weights
 from mechanisms.training.size_boost import Classes
@@ -285,6 +285,28 @@ def test_one_seed_one_result_and_another_seed_another() -> None:
         ends.append(objective.logits.clone())
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
+
+
+def test_pools_hand_out_whole_profiles_and_change_when_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "POOL", 16)
+
+    def draw(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        values = torch.rand(count, 2, generator=generator)
+        return values, values.sum(1)
+
+    pools = loop.Pools(draw, 0, torch.device("cpu"))  # a GPU's, but nothing in it needs one
+    seen = []
+    for step in range(2 * loop.REUSED):
+        values, sums = pools(16, step_generator(0, 1, step))
+        assert torch.equal(sums, values.sum(1))
+        seen.append({float(item) for item in sums})
+    first, second = set().union(*seen[: loop.REUSED]), set().union(*seen[loop.REUSED :])
+    assert 8 < len(first) <= 16
+    assert not first & second
+    again = loop.Pools(draw, 0, torch.device("cpu"))
+    assert {float(item) for item in again(16, step_generator(0, 1, 0))[1]} == seen[0]
+    for one in (pools, again):
+        one.close()
 
 
 class Killed(Exception):
