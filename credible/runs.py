@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from credible.settings import Setting
+from credible.settings import Recipe, Setting
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
+    from torch import Generator
+
     from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
     from mechanisms.affine.members import Member
-    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, Schedule, SizeBoostAMA
+    from mechanisms.training import (
+        DeterministicAMA,
+        FeeAMA,
+        LotteryAMA,
+        MenuNetwork,
+        Schedule,
+        SizeBoostAMA,
+    )
 
 MEMBERS: Final[dict[str, Member]] = {
     "deterministic-ama": "combinatorial",
@@ -24,7 +33,7 @@ MEMBERS: Final[dict[str, Member]] = {
 
 def objective_of(
     setting: Setting, method: str, seed: int, *, starts: int | None = None
-) -> LotteryAMA | SizeBoostAMA | FeeAMA | DeterministicAMA:
+) -> LotteryAMA | MenuNetwork | SizeBoostAMA | FeeAMA | DeterministicAMA:
     """Return what a method trains on a setting.
 
     Args:
@@ -36,7 +45,13 @@ def objective_of(
     Raises:
         MalformedError: If the setting has no recipe for the method, or the recipe does not fit it.
     """
-    from mechanisms.training import DeterministicAMA, FeeAMA, LotteryAMA, SizeBoostAMA
+    from mechanisms.training import (
+        CorrelationAwareAMA,
+        DeterministicAMA,
+        LotteryAMA,
+        MenuNetwork,
+        SizeBoostAMA,
+    )
     from mechanisms.training.loop import step_generator
 
     if method not in setting.train:
@@ -44,11 +59,24 @@ def objective_of(
     recipe = setting.train[method]
     try:
         generator = step_generator(seed, 4, 0)
-        if method == "lottery-ama":
-            return LotteryAMA(
+        if method == "menu-network":
+            return MenuNetwork(
+                setting.bidders, setting.items, recipe.entries, recipe.start, generator, hidden=recipe.hidden,
+                layers=recipe.layers, weighted=recipe.weighted, varying=recipe.varying,
+            )  # fmt: skip
+        if method in ("lottery-ama", "lottery-ama-fee", "ca-ama"):
+            menus = LotteryAMA(
                 setting.bidders, setting.items, recipe.entries, recipe.start, generator, demand=setting.demand,
                 starts=recipe.starts if starts is None else starts,
             )  # fmt: skip
+            if method == "lottery-ama":
+                return menus
+            if method == "ca-ama":
+                return CorrelationAwareAMA(
+                    menus, generator, hidden=recipe.hidden, shared=recipe.shared, gamma=recipe.gamma,
+                    target=recipe.target, mutual=recipe.mutual,
+                )  # fmt: skip
+            return _with_fee(menus, generator, recipe)
         reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
         if method in MEMBERS:
             return DeterministicAMA(
@@ -57,12 +85,18 @@ def objective_of(
         boosted = SizeBoostAMA(setting.bidders, setting.items, reserves, recipe.classes)
         if method == "size-boost":
             return boosted
-        return FeeAMA(
-            boosted, generator, hidden=recipe.hidden, shared=recipe.shared, price=recipe.price, fitted=recipe.fitted,
-            hardness=recipe.hardness,
-        )  # fmt: skip
+        return _with_fee(boosted, generator, recipe)
     except ValueError as error:
         raise MalformedError(f"{setting.name}, recipe for {method}: {error}") from error
+
+
+def _with_fee(base: LotteryAMA | SizeBoostAMA, generator: Generator, recipe: Recipe) -> FeeAMA:
+    from mechanisms.training import FeeAMA
+
+    return FeeAMA(
+        base, generator, hidden=recipe.hidden, shared=recipe.shared, price=recipe.price, fitted=recipe.fitted,
+        hardness=recipe.hardness,
+    )  # fmt: skip
 
 
 def schedule_of(setting: Setting, method: str, iterations: int | None = None) -> Schedule:

@@ -14,7 +14,10 @@ from protocol.errors import MalformedError
 
 FOLDER: Final = Path(__file__).parent
 RECORD: Final = "tsuchiura"
-METHODS: Final = ("lottery-ama", "size-boost", "size-boost-fee", "deterministic-ama", "mbarp", "vvca")
+METHODS: Final = (
+    "lottery-ama", "menu-network", "size-boost", "size-boost-fee", "lottery-ama-fee", "ca-ama", "deterministic-ama",
+    "mbarp", "vvca",
+)  # fmt: skip
 
 
 class GridTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +34,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Schedule: `iterations`, `batch`, `temperature` (first and last), `learning_rate`, `boost_rate`. Of a lottery AMA:
     `entries` (0 starts from all deterministic allocations), `start` (spread of the logits), `starts` (menus trained
     side by side, the best is kept). Of boosts: `reserves` (one start each), `classes` ("sorted" or "ordered"). Of
-    fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`).
+    fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`), or
+    `gamma`, `target`, `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`, `hidden`, `layers`,
+    `weighted`, `varying` (see `MenuNetwork`).
     """
 
     iterations: int
@@ -49,6 +54,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price: float = 3.0
     fitted: float = 0.5
     hardness: tuple[float, float] = (60.0, 600.0)
+    gamma: float = 3.0
+    target: float = 0.001
+    mutual: float = 0.5
+    layers: int = 1
+    weighted: bool = False
+    varying: bool = False
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

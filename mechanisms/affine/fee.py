@@ -69,6 +69,7 @@ class WithFee:
     Attributes:
         base: The affine maximizer.
         network: What sets the fees.
+        opt_out: Whether bidders may opt out; without it the mechanism is truthful, but a bidder can lose.
 
     Raises:
         ValueError: If there is one bidder only, or the network is for another size.
@@ -76,6 +77,7 @@ class WithFee:
 
     base: AffineMaximizer | SizeBoosted
     network: FeeNetwork
+    opt_out: bool = True
 
     def __post_init__(self) -> None:
         if self.base.bidders < 2:
@@ -103,6 +105,8 @@ class WithFee:
         """Run one auction per profile of reports."""
         outcome = self.base.run(valuations)
         fees = self.network.fees(valuations)
+        if not self.opt_out:
+            return Outcome(allocation=outcome.allocation, payment=outcome.payment + fees)
         stays = self._stays(outcome, valuations, fees).to(valuations)
         return Outcome(allocation=outcome.allocation * stays[:, :, None], payment=(outcome.payment + fees) * stays)
 

@@ -39,6 +39,8 @@ def quantise(
     """
     fee: dict[str, npt.NDArray[np.int64]] | None = None
     if isinstance(mechanism, WithFee):
+        if not mechanism.opt_out:
+            raise ValueError("a fee without opting out is not individually rational, so it has no artifact")
         fee = quantise_fee(mechanism.network, unit=unit, bid_max=bid_max, share_bits=share_bits)
         mechanism = mechanism.base
     whole = 1 << share_bits

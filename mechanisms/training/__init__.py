@@ -1,16 +1,20 @@
 """The one training loop, its objectives, schedules and run folders."""
 
+from mechanisms.training.ca_ama import CorrelationAwareAMA
 from mechanisms.training.deterministic import DeterministicAMA
 from mechanisms.training.fee import FeeAMA
 from mechanisms.training.loop import Objective, Schedule, TrainingResult, train
 from mechanisms.training.lottery_ama import LotteryAMA
+from mechanisms.training.menu_network import MenuNetwork
 from mechanisms.training.size_boost import SizeBoostAMA
 from mechanisms.training.textbook import TextbookAMA
 
 __all__ = [
+    "CorrelationAwareAMA",
     "DeterministicAMA",
     "FeeAMA",
     "LotteryAMA",
+    "MenuNetwork",
     "Objective",
     "Schedule",
     "SizeBoostAMA",

@@ -118,19 +118,24 @@ class FeeAMA:
         profiles, numbers = drawn
 
         def surrogate() -> Tensor:
-            utility, payment = self.base.soft_outcome(numbers, temperature)
-            fee = self._fees(profiles)
-            fitting = payment + fee - self.price * torch.relu(fee - utility)
-            done = torch.as_tensor(progress, device=fee.device)
-            first, last = self.hardness
-            hardness = first * (last / first) ** ((done - self.fitted) / (1 - self.fitted)).clamp_min(0.0)
-            opting = torch.sigmoid(hardness * (utility - fee)) * (payment + fee)
-            # both are worked out: a step recorded on a GPU cannot branch
-            return torch.where(done < self.fitted, fitting, opting).sum(-1).mean(-1)
+            return self._surrogate(profiles, numbers, temperature, progress)
 
         slopes, revenue = autograd(self._trained(), surrogate)
-        fixed = {"fee_centre": torch.zeros_like(self.centre), "fee_spread": torch.zeros_like(self.spread)}
+        fixed = {name: torch.zeros_like(t) for name, t in self.parameters().items() if name not in slopes}
         return slopes | fixed, revenue
+
+    def _surrogate(
+        self, profiles: Tensor, numbers: Tensor, temperature: float | Tensor, progress: float | Tensor
+    ) -> Float[Tensor, " starts"]:
+        utility, payment = self.base.soft_outcome(numbers, temperature)
+        fee = self._fees(profiles)
+        fitting = payment + fee - self.price * torch.relu(fee - utility)
+        done = torch.as_tensor(progress, device=fee.device)
+        first, last = self.hardness
+        hardness = first * (last / first) ** ((done - self.fitted) / (1 - self.fitted)).clamp_min(0.0)
+        opting = torch.sigmoid(hardness * (utility - fee)) * (payment + fee)
+        # both are worked out: a step recorded on a GPU cannot branch
+        return torch.where(done < self.fitted, fitting, opting).sum(-1).mean(-1)
 
     def _fees(self, profiles: Tensor) -> Float[Tensor, "starts batch bidders"]:
         w = self.layers

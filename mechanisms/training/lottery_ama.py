@@ -91,6 +91,37 @@ class LotteryAMA:
         slopes = menu_slopes(drawn, full, boosts, temperature)
         return {"boosts": -slopes.boosts[:, :-1]} | back(-slopes.menu[:, :-1]), slopes.revenue
 
+    def fee_source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], tuple[Tensor, Tensor]]:
+        """Return what draws profiles twice over: a fee looks at them, and so does `soft_outcome`."""
+        draw = fresh_profiles(values)
+
+        def twice(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+            profiles = draw(count, generator)
+            return profiles, profiles
+
+        return twice
+
+    def soft_outcome(
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor
+    ) -> tuple[Float[Tensor, "starts batch bidders"], Float[Tensor, "starts batch bidders"]]:
+        """Return softened utilities and payments, with their autograd graph."""
+        own, boosts = self._own_values(drawn)
+        welfare = own.sum(0) + boosts
+        chosen = torch.softmax(temperature * welfare, dim=-1)
+        rivals = torch.logsumexp(temperature * (welfare - own), -1) / temperature  # (bidders, batch, starts)
+        utility = (chosen * welfare).sum(-1) - rivals
+        value = (chosen * own).sum(-1)
+        return utility.permute(2, 1, 0), (value - utility).permute(2, 1, 0)
+
+    def _own_values(self, drawn: Tensor) -> tuple[Float[Tensor, "bidders batch starts menu"], Tensor]:
+        """Return each bidder's value of every entry, the empty one last, and the boosts."""
+        menu = self._menu(self.logits, self.choices)
+        full = torch.cat([menu, menu.new_zeros(self.starts, 1, self.bidders, self.items)], dim=1)
+        boosts = torch.cat([self.boosts, self.boosts.new_zeros(self.starts, 1)], dim=1)
+        columns = full.permute(2, 3, 0, 1).reshape(self.bidders, self.items, -1).contiguous()
+        own = torch.bmm(drawn.transpose(0, 1), columns)
+        return own.view(self.bidders, len(drawn), self.starts, -1), boosts
+
     def _menu(self, logits: Tensor, choices: Tensor) -> Float[Tensor, "starts menu bidders items"]:
         """Return the menus that parameters stand for (AMA-4, AMA-7)."""
         if self.demand == "unit":

@@ -16,6 +16,19 @@ class TextbookAMA(LotteryAMA):
     Source: lottery-ama, section 4; ca-ama, appendix D, algorithm 1.
     """
 
+    def soft_outcome(
+        self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor
+    ) -> tuple[Float[Tensor, "starts batch bidders"], Float[Tensor, "starts batch bidders"]]:
+        """Return softened utilities and payments as printed (ca-ama, equation 3), with their autograd graph."""
+        own, boosts = self._own_values(drawn)
+        welfare = own.sum(0) + boosts
+        without = welfare - own
+        chosen = torch.softmax(temperature * welfare, dim=-1)
+        best = (torch.softmax(temperature * without, dim=-1) * without).sum(-1)
+        payment = best - (chosen * without).sum(-1)
+        value = (chosen * own).sum(-1)
+        return (value - payment).permute(2, 1, 0), payment.permute(2, 1, 0)
+
     def gradients(
         self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float | Tensor = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
