@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
     from mechanisms.affine.members import Member
+    from mechanisms.classic import ConditionalPrices
     from mechanisms.training import (
+        ConditionalAuction,
         DeterministicAMA,
         FeeAMA,
         LotteryAMA,
@@ -33,7 +35,7 @@ MEMBERS: Final[dict[str, Member]] = {
 
 def objective_of(
     setting: Setting, method: str, seed: int, *, starts: int | None = None
-) -> LotteryAMA | MenuNetwork | SizeBoostAMA | FeeAMA | DeterministicAMA:
+) -> LotteryAMA | MenuNetwork | SizeBoostAMA | FeeAMA | DeterministicAMA | ConditionalAuction:
     """Return what a method trains on a setting.
 
     Args:
@@ -46,6 +48,7 @@ def objective_of(
         MalformedError: If the setting has no recipe for the method, or the recipe does not fit it.
     """
     from mechanisms.training import (
+        ConditionalAuction,
         CorrelationAwareAMA,
         DeterministicAMA,
         LotteryAMA,
@@ -77,6 +80,10 @@ def objective_of(
                     target=recipe.target, mutual=recipe.mutual,
                 )  # fmt: skip
             return _with_fee(menus, generator, recipe)
+        if method == "item-can":
+            return ConditionalAuction(
+                setting.bidders, setting.items, generator, hidden=recipe.hidden, shared=recipe.shared
+            )
         reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
         if method in MEMBERS:
             return DeterministicAMA(
@@ -115,7 +122,9 @@ def schedule_of(setting: Setting, method: str, iterations: int | None = None) ->
     )
 
 
-def load_run(folder: Path) -> tuple[Setting, AffineMaximizer | SizeBoosted | WithFee, dict[str, Any]]:
+def load_run(
+    folder: Path,
+) -> tuple[Setting, AffineMaximizer | SizeBoosted | WithFee | ConditionalPrices, dict[str, Any]]:
     """Return a run's setting, hard mechanism and configuration.
 
     Raises:

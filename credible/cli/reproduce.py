@@ -25,6 +25,7 @@ def reproduce(
     setting: Annotated[list[str] | None, typer.Option(help="Only these settings.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only these methods.")] = None,
     seed: Annotated[int, typer.Option(help="Of the training.", min=0)] = 0,
+    seeds: Annotated[int, typer.Option(help="How many seeds, from --seed on; each has its row.", min=1)] = 1,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to FILE.csv.")] = None,
     json: Json = False,
 ) -> None:
@@ -47,7 +48,7 @@ def reproduce(
         if line.method != tables.PUBLISHED and err.is_terminal:
             err.print(f"{line.setting}: {line.label}")
 
-    rows = list(tables.reproduce(lines, full=not quick, seed=seed, started=announce))
+    rows = list(tables.reproduce(lines, full=not quick, seeds=list(range(seed, seed + seeds)), started=announce))
     if csv_file is not None:
         with csv_file.open("x", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=[field.name for field in msgspec.structs.fields(tables.Row)])
@@ -66,16 +67,42 @@ def reproduce(
 def _tables(rows: list[Row]) -> Iterator[Table]:
     from rich.table import Table
 
+    several = any(row.seed for row in rows)
     for (number, setting), part in groupby(rows, key=lambda row: (row.table, row.setting)):
         shown = number if number.startswith("figure") else f"table {number}"
-        table = Table("line", "exactly DSIC", "ours", "theirs", "their regret", "s", title=f"{shown}: {setting}")
-        for row in part:
-            table.add_row(
-                row.label,
-                "yes" if row.dsic == "exact" else "no",
-                "" if row.revenue is None else f"{row.revenue:.4f} +- {row.revenue_se:.4f}",
-                "" if row.published_revenue is None else f"{row.published_revenue:g}",
-                "" if row.published_regret is None else f"{row.published_regret:g}",
-                "" if row.seconds is None else f"{row.seconds:.1f}",
-            )
+        table = Table("line", title=f"{shown}: {setting}")
+        ends = ["worst", "best"] if several else []
+        for column in ["exactly DSIC", "ours", *ends, "loss", "entries", "theirs (regret)", "s"]:
+            table.add_column(column, no_wrap=True)
+        for _, runs in groupby(part, key=lambda row: (row.method, row.label)):
+            table.add_row(*_line(list(runs), several=several))
         yield table
+
+
+def _line(runs: list[Row], *, several: bool) -> list[str]:
+    """Return the cells of one line: the mean over its seeds, with the worst and best where there are several."""
+    row, count = runs[0], len(runs)
+    earned = [run.revenue for run in runs if run.revenue is not None]
+    ours, ends, loss, seconds = "", ["", ""], "", ""
+    if earned and row.revenue_se is not None:
+        ours = f"{sum(earned) / count:.4f} +- {row.revenue_se:.4f}"  # of the shared test profiles; seeds differ by more
+        ends = [f"{min(earned):.4f}", f"{max(earned):.4f}"]
+        lost = sum(run.ir_loss or 0.0 for run in runs) / count
+        loss = f"{lost:.4f}" if lost > 5e-7 else "0"
+    if row.seconds is not None:
+        seconds = f"{sum(run.seconds or 0.0 for run in runs) / count:.1f}"
+    theirs = "" if row.published_revenue is None else f"{row.published_revenue:g}"
+    if theirs and row.published_regret:
+        theirs += f" ({row.published_regret:g})"
+    used = [run.entries_used for run in runs if run.entries_used is not None]
+    entries = "" if not used else str(used[0]) if count == 1 else f"{min(used)} to {max(used)}"
+    return [
+        row.label,
+        "yes" if row.dsic == "exact" else "no",
+        ours,
+        *(ends if several else []),
+        loss,
+        entries,
+        theirs,
+        seconds,
+    ]

@@ -16,7 +16,7 @@ FOLDER: Final = Path(__file__).parent
 RECORD: Final = "tsuchiura"
 METHODS: Final = (
     "lottery-ama", "menu-network", "size-boost", "size-boost-fee", "lottery-ama-fee", "ca-ama", "deterministic-ama",
-    "mbarp", "vvca",
+    "mbarp", "vvca", "item-can",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     side by side, the best is kept). Of boosts: `reserves` (one start each), `classes` ("sorted" or "ordered"). Of
     fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`), or
     `gamma`, `target`, `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`, `hidden`, `layers`,
-    `weighted`, `varying` (see `MenuNetwork`).
+    `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`.
     """
 
     iterations: int

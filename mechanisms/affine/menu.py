@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechanisms.outcome import Outcome
@@ -65,9 +65,19 @@ class AffineMaximizer:
             payment=torch.cat([part.payment for part in parts]),
         )
 
-    def _run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
+    def chosen(self, valuations: Float[Tensor, "batch bidders items"]) -> Int[Tensor, " batch"]:
+        """Return the number of the entry chosen at each profile."""
+        chunk = max(1, (1 << 24) // (len(self.boosts) * self.bidders))
+        return torch.cat([self._weighted(part)[1].argmax(-1) for part in torch.split(valuations, chunk)])
+
+    def _weighted(
+        self, valuations: Float[Tensor, "batch bidders items"]
+    ) -> tuple[Float[Tensor, "batch menu bidders"], Float[Tensor, "batch menu"]]:
         weighted = torch.einsum("n,bni,kni->bkn", self.weights, valuations, self.menu)
-        welfare = weighted.sum(-1) + self.boosts  # (AMA-1), shape: batch menu
+        return weighted, weighted.sum(-1) + self.boosts  # (AMA-1)
+
+    def _run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
+        weighted, welfare = self._weighted(valuations)
         chosen = welfare.argmax(-1)  # first of equals: an auditor must reach the same entry
         others = welfare.unsqueeze(-1) - weighted  # without each bidder in turn; payment is (AMA-2)
         payment = (others.amax(1) - others[torch.arange(len(chosen)), chosen]) / self.weights

@@ -17,7 +17,7 @@ from mechanisms.outcome import Outcome
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Myerson:
-    """Item by item, the bidder of greatest ironed virtual value wins if that is at least zero, and pays the least winning bid.
+    """Item by item, the greatest ironed virtual value wins if it is at least zero, and pays the least winning bid.
 
     A virtual value is a step function of the bid: the level of the last knot at or below it, nothing below the first.
     Truthful and individually rational for additive bidders whatever the knots, as levels rise; revenue-optimal among

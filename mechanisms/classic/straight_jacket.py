@@ -41,7 +41,7 @@ def straight_jacket_prices(items: int) -> Float[Tensor, " items"]:
             for cell in range(GRID):
                 mass[cell, cell:] = above[cell, : width - cell]
         volume = mass.sum(0).cumsum(0) * step**count * factorial(count)
-        sums = (torch.arange(width, dtype=torch.float64) + count / 2 + 0.5) * step  # the upper ends of the cells of sums
+        sums = (torch.arange(width, dtype=torch.float64) + count / 2 + 0.5) * step  # upper ends of the cells
         wanted = 1 - count / (items + 1)
         last = int(torch.searchsorted(volume, wanted))
         before = float(volume[last - 1]) if last else 0.0

@@ -68,6 +68,7 @@ def evaluate_exact(
         regret_search=f"{len(SCALES)} scalings and {draws} draws on {len(profiles)} profiles, in integers",
         regret_found=found,
         ir_violation=max(int((arrays["payment"] - worth).max()), 0) * fine,
+        ir_loss=float(np.maximum(arrays["payment"] - worth, 0).sum(axis=1).mean()) * fine,
         overallocation=max(above, 0) / header.unit_share,
         welfare=float(worth.sum(axis=1).mean()) * fine,
         samples=len(bids),

@@ -30,6 +30,7 @@ class Evaluation:
         regret_search: How it was searched.
         regret_found: What the search found even where the theorem says zero: rounding of floats, or a defect.
         ir_violation: Largest loss of a truthful bidder.
+        ir_loss: Mean over profiles of the sum of truthful bidders' losses: ca-ama's Regret_IR.
         overallocation: Largest share given out beyond the whole.
         welfare: Mean sum of values.
         samples: Profiles drawn.
@@ -42,6 +43,7 @@ class Evaluation:
     regret_search: str
     regret_found: float
     ir_violation: float
+    ir_loss: float
     overallocation: float
     welfare: float
     samples: int
@@ -86,7 +88,7 @@ def evaluate(
         searched: Profiles of the misreport search.
         draws: Random misreports per profile and bidder.
     """
-    total, squares, income, loss, over = 0.0, 0.0, 0.0, 0.0, 0.0
+    total, squares, income, loss, over, lost = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     done, chunk = 0, 65_536
     while done < samples:
         count = min(chunk, samples - done)
@@ -96,6 +98,7 @@ def evaluate(
         total, squares = total + float(paid.sum()), squares + float((paid**2).sum())
         income += float(welfare(outcome, valuations).sum())
         loss, over = max(loss, ir_violation(outcome, valuations)), max(over, overallocation(outcome))
+        lost += float((-utilities(outcome, valuations)).clamp_min(0).sum())
         done += count
     mean = total / samples
     variance = max(squares / samples - mean**2, 0.0) * samples / max(samples - 1, 1)
@@ -109,6 +112,7 @@ def evaluate(
         regret_search=f"{len(SCALES)} scalings and {draws} draws on {len(valuations)} profiles",
         regret_found=found,
         ir_violation=loss,
+        ir_loss=lost / samples,
         overallocation=over,
         welfare=income / samples,
         samples=samples,

@@ -1,6 +1,7 @@
 """The one training loop, its objectives, schedules and run folders."""
 
 from mechanisms.training.ca_ama import CorrelationAwareAMA
+from mechanisms.training.conditional import ConditionalAuction
 from mechanisms.training.deterministic import DeterministicAMA
 from mechanisms.training.fee import FeeAMA
 from mechanisms.training.loop import Objective, Schedule, TrainingResult, train
@@ -10,6 +11,7 @@ from mechanisms.training.size_boost import SizeBoostAMA
 from mechanisms.training.textbook import TextbookAMA
 
 __all__ = [
+    "ConditionalAuction",
     "CorrelationAwareAMA",
     "DeterministicAMA",
     "FeeAMA",

@@ -31,7 +31,9 @@ class ConditionalAuction:
 
     starts: int = 1
 
-    def __init__(self, bidders: int, items: int, generator: Generator, *, hidden: int = 32, shared: bool = True) -> None:
+    def __init__(
+        self, bidders: int, items: int, generator: Generator, *, hidden: int = 32, shared: bool = True
+    ) -> None:
         if bidders < 2:
             raise ValueError("prices set by the rivals' bids need at least 2 bidders")
         self.bidders, self.items, self.shared = bidders, items, shared

@@ -32,6 +32,7 @@ class LotteryAMA:
         generator: Draws the random start.
         demand: "unit" keeps every bidder's expected number of items at most 1 (AMA-7).
         starts: Menus trained at once on the same draws.
+        enumerated: Whether a menu that has room for all deterministic allocations starts with them.
 
     Raises:
         ValueError: If all deterministic allocations are asked for and there are more than 4,096.
@@ -47,12 +48,13 @@ class LotteryAMA:
         *,
         demand: Demand = "additive",
         starts: int = 1,
+        enumerated: bool = True,
     ) -> None:
         self.bidders, self.items, self.starts = bidders, items, starts
         self.demand: Demand = demand
         count = (bidders + 1) ** items
         owners = None
-        if count <= MAX_ENUMERATED and (entries == 0 or entries >= count):
+        if count <= MAX_ENUMERATED and (entries == 0 or (enumerated and entries >= count)):
             held = deterministic_menu(bidders, items, demand)
             owners = torch.where(held.sum(1) > 0, held.argmax(1), bidders)  # owner `bidders` is nobody
         if owners is None and entries == 0:

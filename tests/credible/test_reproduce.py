@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from credible import reproduce as tables
@@ -25,7 +26,7 @@ FIELDS = {
 def test_every_line_names_a_setting_and_a_method_that_fit(paper: str) -> None:
     for line in tables.load(paper).row:
         setting = store.load(line.setting)
-        if line.method not in (*tables.CLASSIC, tables.TEXTBOOK, tables.PUBLISHED):
+        if line.method not in tables.SPECIAL:
             objective_of(setting, line.method, 0)
         if line.method == tables.PUBLISHED:
             assert line.published_revenue is not None
@@ -67,13 +68,50 @@ def test_the_table_for_people_says_what_is_exactly_truthful(capsys: pytest.Captu
     assert "exactly DSIC" in text
     assert "table 1: dirichlet_05_2x2" in text
     assert "authors' code" in text
-    assert run_command(["reproduce", "ca-ama", "--setting", "dirichlet_05_2x2", "--method", "published"]) == 0
-    assert "0.8532" in capsys.readouterr().out
+    assert run_command(["reproduce", "lottery-ama", "--setting", "additive_2x2_uniform", "--method", "published"]) == 0
+    assert "0.878" in capsys.readouterr().out
 
 
 def test_the_papers_surrogate_is_trained_and_measured() -> None:
     line = tables.Published("2", "additive_2x2_uniform", "textbook", "theirs", 0.868, 0.0)
-    (row,) = tables.reproduce([line], full=False, seed=1)
+    (row,) = tables.reproduce([line], full=False, seeds=[1])
     assert row.revenue is not None
     assert 0.7 < row.revenue < 0.8824
     assert row.seed == 1
+
+
+def test_several_seeds_have_a_row_each_and_a_worst_and_a_best(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--setting", "additive_2x2_uniform", "--method", "mbarp", "--method", "grand-bundle", "--seeds", "2"]
+    assert run_command(["reproduce", "lottery-ama", *options, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["method"], row["seed"]) for row in rows] == [("grand-bundle", None), ("mbarp", 0), ("mbarp", 1)]
+    assert rows[1]["revenue"] != rows[2]["revenue"]
+    assert all(row["entries_used"] <= 9 for row in rows)
+    assert run_command(["reproduce", "lottery-ama", *options]) == 0
+    assert "worst" in capsys.readouterr().out
+
+
+def test_ca_ama_is_shown_with_and_without_opting_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = store.load("dirichlet_05_2x2")
+    recipe = msgspec.structs.replace(setting.train["ca-ama"], iterations=400)
+    short = msgspec.structs.replace(setting, train={**setting.train, "ca-ama": recipe})
+    monkeypatch.setattr(store, "load", lambda name: short)
+    lines = [tables.Published("1", setting.name, method, method) for method in ("ca-ama", tables.FORCED)]
+    free, forced = (row for row in tables.reproduce(lines[::-1], full=False, seeds=[0]))
+    free, forced = forced, free
+    assert free.ir_loss == 0.0
+    assert forced.ir_loss is not None
+    assert forced.ir_loss > 1e-4
+    assert forced.revenue is not None
+    assert free.revenue is not None
+    assert forced.revenue > free.revenue > 0.75
+    assert (free.dsic, forced.dsic, free.seconds) == ("exact", "exact", forced.seconds)  # one training for both
+
+
+def test_a_winning_ticket_is_a_small_menu() -> None:
+    line = tables.Published("5", "additive_2x2_uniform", "winning-ticket", "ticket", 0.87, 0.0)
+    (row,) = tables.reproduce([line], full=False, seeds=[0])
+    assert row.entries_used is not None
+    assert 5 <= row.entries_used <= 256
+    assert row.revenue is not None
+    assert 0.86 < row.revenue < 0.8824
