@@ -65,28 +65,30 @@ def reproduce(
 
 
 def _tables(rows: list[Row]) -> Iterator[Table]:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     several = any(row.seed for row in rows)
     for (number, setting), part in groupby(rows, key=lambda row: (row.table, row.setting)):
         shown = number if number.startswith("figure") else f"table {number}"
-        table = Table("line", title=f"{shown}: {setting}")
-        ends = ["worst", "best"] if several else []
-        for column in ["exactly DSIC", "ours", *ends, "loss", "entries", "theirs (regret)", "s"]:
+        table = Table("line", title=f"{shown}: {setting}", box=SIMPLE_HEAD, pad_edge=False)
+        ours = "ours\n(worst to best)" if several else "ours"
+        for column in ["exactly\nDSIC", ours, "loss", "entries\nused", "theirs\n(regret)", "s"]:
             table.add_column(column, no_wrap=True)
         for _, runs in groupby(part, key=lambda row: (row.method, row.label)):
-            table.add_row(*_line(list(runs), several=several))
+            table.add_row(*_line(list(runs)))
         yield table
 
 
-def _line(runs: list[Row], *, several: bool) -> list[str]:
+def _line(runs: list[Row]) -> list[str]:
     """Return the cells of one line: the mean over its seeds, with the worst and best where there are several."""
     row, count = runs[0], len(runs)
     earned = [run.revenue for run in runs if run.revenue is not None]
-    ours, ends, loss, seconds = "", ["", ""], "", ""
+    ours, loss, seconds = "", "", ""
     if earned and row.revenue_se is not None:
         ours = f"{sum(earned) / count:.4f} +- {row.revenue_se:.4f}"  # of the shared test profiles; seeds differ by more
-        ends = [f"{min(earned):.4f}", f"{max(earned):.4f}"]
+        if count > 1:
+            ours += f"\n({min(earned):.4f} to {max(earned):.4f})"
         lost = sum(run.ir_loss or 0.0 for run in runs) / count
         loss = f"{lost:.4f}" if lost > 5e-7 else "0"
     if row.seconds is not None:
@@ -100,7 +102,6 @@ def _line(runs: list[Row], *, several: bool) -> list[str]:
         row.label,
         "yes" if row.dsic == "exact" else "no",
         ours,
-        *(ends if several else []),
         loss,
         entries,
         theirs,
