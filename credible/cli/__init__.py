@@ -16,7 +16,7 @@ from protocol.errors import InconclusiveError, MalformedError, ProtocolError
 
 COMMANDS: Final = (
     "demo", "settings", "train", "evaluate", "export", "inspect", "run", "simulate", "replay", "audit", "verify",
-    "penalty", "attacks", "report", "keys", "log", "reproduce",
+    "penalty", "attacks", "report", "keys", "log", "reproduce", "tune",
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in ("torch", "safetensors", "jaxtyping", "scipy"):
+        if error.name and error.name.split(".")[0] in ("torch", "safetensors", "jaxtyping", "scipy", "optuna"):
             return _fail(f"{error.name} is not installed: pip install 'credible-auctions[train]'", USAGE)
         if error.name and error.name.split(".")[0] in ("matplotlib", "jinja2"):
             return _fail(f"{error.name} is not installed: pip install 'credible-auctions[report]'", USAGE)

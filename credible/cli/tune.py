@@ -1,0 +1,59 @@
+"""credible tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from credible import settings as store
+from credible.cli.common import Json, UsageError, bar, show
+
+STUDY: Final = Path("tune.db")
+
+
+def tune(
+    setting: Annotated[str, typer.Argument(help="Named setting, or a TOML file.")],
+    method: Annotated[str, typer.Option(help=f"What to train: {', '.join(store.METHODS)}.")] = "lottery-ama",
+    trials: Annotated[int, typer.Option(help="Trials in all, those in the file included.", min=1)] = 30,
+    study: Annotated[Path, typer.Option(help="SQLite file of the trials; an interrupted search goes on.")] = STUDY,
+    seed: Annotated[int, typer.Option(help="Of every training.", min=0)] = 0,
+    iterations: Annotated[int | None, typer.Option(help="Steps of a trial, in place of the recipe's.", min=1)] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
+    json: Json = False,
+) -> None:
+    """Search a setting's recipe for more revenue: rates, temperatures, spread of the start."""
+    if method not in store.METHODS:
+        raise UsageError(f"method {method!r}, wanted one of {', '.join(store.METHODS)}")
+    chosen = store.load(setting)
+    import torch
+
+    from credible.tuning import as_toml, search
+
+    torch.set_num_threads(threads)
+    with bar(f"tuning {chosen.name}", trials, quiet=json) as progress:
+        found = search(
+            chosen, method, study, trials=trials, seed=seed, iterations=iterations,
+            finished=lambda number, _: progress.to(number + 1),
+        )  # fmt: skip
+    text = as_toml(method, found.recipe, chosen.train[method])
+    result = {
+        "study": str(study),
+        "trials": found.trials,
+        "pruned": found.pruned,
+        "revenue": found.revenue,
+        "base_revenue": found.base,
+        "recipe": msgspec.to_builtins(found.recipe),
+    }
+    show(
+        result,
+        [
+            f"{study}: {found.trials} trials, {found.pruned} ended early; hard revenue {found.revenue:.5f}, "
+            f"{found.base:.5f} with the setting's own recipe",
+            text,
+            "The best of many trials is a little lucky: train with it and evaluate on fresh draws.",
+        ],
+        as_json=json,
+    )

@@ -1,0 +1,52 @@
+"""Searching a recipe: it starts from the setting's own, resumes, and refuses another search's file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from credible import settings as store
+from credible.cli import run_command
+from credible.settings import Recipe
+from credible.tuning import as_toml, search
+from protocol.errors import MalformedError
+
+
+def test_a_search_never_ends_below_the_recipe_it_starts_from_and_resumes(tmp_path: Path) -> None:
+    setting = store.load("additive_2x2_uniform")
+    file = tmp_path / "tune.db"
+    seen: list[int] = []
+    first = search(setting, "lottery-ama", file, trials=2, seed=0, iterations=40, finished=lambda n, _: seen.append(n))
+    assert first.trials == 2
+    assert first.revenue >= first.base > 0.7
+    again = search(setting, "lottery-ama", file, trials=4, seed=0, iterations=40, finished=lambda n, _: seen.append(n))
+    assert (again.trials, again.base, seen) == (4, first.base, [0, 1, 2, 3])
+    assert again.revenue >= first.revenue
+    assert search(setting, "lottery-ama", file, trials=4, seed=0, iterations=40) == again  # nothing left to do
+    with pytest.raises(MalformedError, match="another iterations"):
+        search(setting, "lottery-ama", file, trials=4, seed=0, iterations=41)
+    with pytest.raises(MalformedError, match="no recipe for item-can"):
+        search(setting, "item-can", file, trials=1, seed=0)
+
+
+def test_what_is_found_is_a_recipe_to_paste() -> None:
+    base = Recipe(iterations=10, batch=(8, 8), temperature=(1.0, 2.0), learning_rate=0.1)
+    found = msgspec.structs.replace(base, temperature=(1.5, 30.0), learning_rate=0.0123456)
+    table = tomllib.loads(as_toml("size-boost", found, base))
+    assert table == {"train": {"size-boost": {"temperature": [1.5, 30.0], "learning_rate": 0.01235}}}
+
+
+def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--trials", "2", "--iterations", "20", "--study", str(tmp_path / "t.db")]
+    assert run_command(["tune", "additive_2x2_uniform", *options, "--json"]) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert got["trials"] == 2
+    assert got["revenue"] >= got["base_revenue"]
+    assert run_command(["tune", "additive_2x2_uniform", *options]) == 0
+    assert "fresh draws" in capsys.readouterr().out
+    assert run_command(["tune", "additive_2x2_uniform", "--method", "none"]) == 2
+    assert run_command(["tune", "additive_2x2_uniform", "--method", "item-can", *options]) == 3
