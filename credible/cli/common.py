@@ -55,10 +55,10 @@ class Bar:
     progress: Progress | None
     task: Any
 
-    def to(self, done: int) -> None:
-        """Set how much is done."""
+    def to(self, done: int, note: str = "") -> None:
+        """Set how much is done, and what there is to say of it."""
         if self.progress is not None:
-            self.progress.update(self.task, completed=done)
+            self.progress.update(self.task, completed=done, note=note)
 
 
 @contextmanager
@@ -69,9 +69,12 @@ def bar(title: str, total: int, *, quiet: bool) -> Iterator[Bar]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
     with Progress(*columns, console=err, transient=True) as progress:
-        yield Bar(progress, progress.add_task(title, total=total))
+        yield Bar(progress, progress.add_task(title, total=total, note=""))
 
 
 def read_input(path: Path, limit: int) -> bytes:

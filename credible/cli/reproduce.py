@@ -26,6 +26,7 @@ def reproduce(
     method: Annotated[list[str] | None, typer.Option(help="Only these methods.")] = None,
     seed: Annotated[int, typer.Option(help="Of the training.", min=0)] = 0,
     seeds: Annotated[int, typer.Option(help="How many seeds, from --seed on; each has its row.", min=1)] = 1,
+    figures: Annotated[Path | None, typer.Option(help="Draw the paper's figures into this new folder instead.")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to FILE.csv.")] = None,
     json: Json = False,
 ) -> None:
@@ -33,6 +34,9 @@ def reproduce(
     from credible import reproduce as tables
 
     chosen = tables.load(paper)
+    if figures is not None:
+        _draw(paper, figures, full=not quick, seed=seed, json=json)
+        return
     lines = [
         line
         for line in chosen.row
@@ -62,6 +66,20 @@ def reproduce(
         out.print(table)
     for note in [*chosen.notes, *sorted({f"{row.label}, {row.setting}: {row.note}" for row in rows if row.note})]:
         out.print(f"- {note}", markup=False)
+
+
+def _draw(paper: str, folder: Path, *, full: bool, seed: int, json: bool) -> None:
+    from credible.reproduce import figures
+
+    need_new(folder)
+
+    def announce(name: str) -> None:
+        if err.is_terminal:
+            err.print(name)
+
+    figures.draw(paper, folder, full=full, seed=seed, started=announce)
+    files = [str(folder / f"{name}{ending}") for name in figures.names(paper) for ending in (".svg", ".csv")]
+    show({"paper": paper, "files": files}, files, as_json=json)
 
 
 def _tables(rows: list[Row]) -> Iterator[Table]:

@@ -59,7 +59,7 @@ def train(
         with bar(f"training {chosen.name}", schedule.iterations, quiet=json) as progress:
             result = train_loop(
                 objective, values, schedule, seed=seed, run=run, device=where,
-                progress=lambda step, _: progress.to(step),
+                progress=lambda step, revenue: progress.to(step, f"held-out hard revenue {revenue:.5f}"),
             )  # fmt: skip
     except FileExistsError as error:
         raise UsageError(f"{folder} exists; use --resume to go on, or choose another --out") from error

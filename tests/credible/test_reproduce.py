@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from credible import reproduce as tables
 from credible import settings as store
 from credible.cli import run_command
-from credible.runs import objective_of
+from credible.reproduce import figures
+from credible.runs import objective_of, schedule_of
+from mechanisms.training import Schedule
 from protocol.errors import MalformedError
 
 FIELDS = {
@@ -116,3 +119,18 @@ def test_a_winning_ticket_is_a_small_menu() -> None:
     assert 5 <= row.entries_used <= 256
     assert row.revenue is not None
     assert 0.86 < row.revenue < 0.8824
+
+
+def test_every_figure_is_drawn_with_its_numbers_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(setting: store.Setting, method: str, iterations: int | None = None) -> Schedule:
+        return replace(schedule_of(setting, method), iterations=4, batch_start=32, batch_end=32)
+
+    monkeypatch.setattr(figures, "schedule_of", short)
+    for paper in tables.papers():
+        folder = tmp_path / paper
+        assert run_command(["reproduce", paper, "--figures", str(folder)]) == 0
+        assert run_command(["reproduce", paper, "--figures", str(folder)]) == 2  # nothing is overwritten
+        for name in figures.names(paper):
+            assert "<svg" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+            with (folder / f"{name}.csv").open(encoding="utf-8") as file:
+                assert list(csv.DictReader(file))
