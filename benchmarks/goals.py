@@ -62,10 +62,10 @@ def main() -> None:
         reached = "reached" if result.revenue >= goal else "within 2 s.e." if near else "short"
         above = "reached" if target is not None and result.revenue >= target else "not reached"
         beyond = "" if target is None else f", target {target}: {above}"
+        earned = f"{result.revenue:.5f} +- {result.revenue_se:.5f} on {result.samples:,} draws"
+        kept = f"loss {result.ir_violation:.1e}, gain of a misreport {result.regret_found:.1e}"
         print(
-            f"{name}, {method}: {result.revenue:.5f} +- {result.revenue_se:.5f} on {result.samples:,} draws, trained in {seconds:.1f} s; "
-            f"goal {goal}: {reached}{beyond}; loss {result.ir_violation:.1e}, "
-            f"gain of a misreport {result.regret_found:.1e}",
+            f"{name}, {method}: {earned}, trained in {seconds:.1f} s; goal {goal}: {reached}{beyond}; {kept}",
             flush=True,
         )
 

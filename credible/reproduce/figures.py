@@ -136,7 +136,7 @@ def _menu_of(name: str, method: str) -> Callable[[float, int], tuple[Figure, Row
                 continue
             entry, often = mechanism.menu[used[place]], float(times[used[place]]) / 1000
             boost = float(mechanism.boosts[used[place]])
-            axis.imshow(entry, vmin=0, vmax=1, cmap="Blues")
+            axis.imshow(entry.numpy(), vmin=0, vmax=1, cmap="Blues")
             axis.set_title(f"{often:.1f} %, boost {boost:.3f}", fontsize=8)
             axis.set_xticks(range(setting.items), [f"item {j + 1}" for j in range(setting.items)], fontsize=6)
             axis.set_yticks(range(setting.bidders), [f"bidder {i + 1}" for i in range(setting.bidders)], fontsize=6)
@@ -211,7 +211,9 @@ def _surfaces(share: float, seed: int) -> tuple[Figure, Rows]:
     rows: Rows = []
     image: Any = None
     for axis, (label, heights) in zip(axes.flat, surfaces.items(), strict=True):
-        image = axis.imshow(heights.view(41, 41).T, origin="lower", extent=(0, 1, 0, 1), vmin=0, vmax=2, cmap="viridis")
+        image = axis.imshow(
+            heights.view(41, 41).T.numpy(), origin="lower", extent=(0, 1, 0, 1), vmin=0, vmax=2, cmap="viridis"
+        )
         axis.set(title=f"{label}, mean {float(heights.mean()):.3f}", xlabel="value of item 1", ylabel="value of item 2")
         for profile, height in zip(first.tolist(), heights.tolist(), strict=True):
             rows.append({"mechanism": label, "item_1": profile[0], "item_2": profile[1], "revenue": height})
