@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from credible.records.values import valuation_model
 from credible.settings import Recipe, Setting
 from protocol.errors import MalformedError
 
@@ -31,6 +32,8 @@ MEMBERS: Final[dict[str, Member]] = {
     "mbarp": "mbarp",
     "vvca": "vvca",
 }
+
+UNIT_DEMAND: Final = ("lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca")
 
 
 def objective_of(
@@ -60,6 +63,9 @@ def objective_of(
     if method not in setting.train:
         raise MalformedError(f"{setting.name} has no recipe for {method}, only for {', '.join(setting.train)}")
     recipe = setting.train[method]
+    scale = valuation_model(setting).scale if method == "ca-ama" else 1.0  # its target is in units of value
+    if setting.demand == "unit" and method not in UNIT_DEMAND:
+        raise MalformedError(f"{setting.name}: {method} knows no unit demand, only {', '.join(UNIT_DEMAND)}")
     try:
         generator = step_generator(seed, 4, 0)
         if method == "menu-network":
@@ -77,7 +83,7 @@ def objective_of(
             if method == "ca-ama":
                 return CorrelationAwareAMA(
                     menus, generator, hidden=recipe.hidden, shared=recipe.shared, gamma=recipe.gamma,
-                    target=recipe.target, mutual=recipe.mutual,
+                    target=recipe.target / scale, mutual=recipe.mutual,
                 )  # fmt: skip
             return _with_fee(menus, generator, recipe)
         if method == "item-can":

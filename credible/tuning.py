@@ -71,20 +71,23 @@ def search(
     if method not in setting.train:
         raise MalformedError(f"{setting.name} has no recipe for {method}, only for {', '.join(setting.train)}")
     base = setting.train[method]
-    what = {"seed": seed, "iterations": iterations or base.iterations, "recipe": msgspec.to_builtins(base)}
+    auction = msgspec.to_builtins(msgspec.structs.replace(setting, train={}))
+    what = {"seed": seed, "iterations": iterations or base.iterations, "recipe": msgspec.to_builtins(base), **auction}
     what = msgspec.json.decode(msgspec.json.encode(what))  # as the file gives it back: tuples become lists
+    if not store.parent.is_dir():
+        raise MalformedError(f"{store}: there is no folder {store.parent}")
     study = optuna.create_study(
         study_name=f"{setting.name}/{method}",
         storage=f"sqlite:///{store}",
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
     )
+    begun = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + begun)  # a search that goes on proposes anew
     stored = study.user_attrs.get("what")
     if stored is None:
         study.set_user_attr("what", what)
-        study.enqueue_trial(_parameters(method, base))
     elif stored != what:
         changed = sorted(key for key in what if stored.get(key) != what[key])
         raise MalformedError(f"{store} holds a search with another {', '.join(changed)}; choose another file")
@@ -94,19 +97,29 @@ def search(
         return _measure(msgspec.structs.replace(setting, train={method: recipe}), method, seed, iterations, trial)
 
     def report(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        finished(trial.number, trial.value if trial.state is optuna.trial.TrialState.COMPLETE else None)
+        finished(trial.number, trial.value if trial.state is state.COMPLETE else None)
 
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    state = optuna.trial.TrialState
+    ended, own = (state.COMPLETE, state.PRUNED), _parameters(method, base)
+
+    def own_recipe() -> list[optuna.trial.FrozenTrial]:
+        return [trial for trial in study.get_trials(deepcopy=False, states=ended) if trial.params == own]
+
     done = len(study.get_trials(deepcopy=False, states=ended))
+    if not own_recipe():
+        study.enqueue_trial(own, skip_if_exists=False)  # an interrupted trial counts for nothing
     if trials > done:
         study.optimize(run, n_trials=trials - done, callbacks=[report])
-    best, complete = study.best_trial, study.get_trials(deepcopy=False, states=ended)
+    complete = study.get_trials(deepcopy=False, states=ended)
+    if not own_recipe() or own_recipe()[0].state is not state.COMPLETE:
+        raise MalformedError(f"{store}: the setting's own recipe did not train to its end, so there is nothing to beat")
+    best = study.best_trial
     return Found(
         recipe=_recipe(best.params, base),
         revenue=float(best.value or 0.0),
         trials=len(complete),
-        pruned=sum(trial.state is optuna.trial.TrialState.PRUNED for trial in complete),
-        base=float(complete[0].value or 0.0),
+        pruned=sum(trial.state is state.PRUNED for trial in complete),
+        base=float(own_recipe()[0].value or 0.0),
     )
 
 

@@ -35,6 +35,8 @@ def reproduce(
 
     chosen = tables.load(paper)
     if figures is not None:
+        if setting or method or csv_file is not None or seeds != 1:
+            raise UsageError("--figures draws all figures of one seed; it takes no --setting, --method, --csv, --seeds")
         _draw(paper, figures, full=not quick, seed=seed, json=json)
         return
     lines = [
@@ -86,7 +88,7 @@ def _tables(rows: list[Row]) -> Iterator[Table]:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    several = any(row.seed for row in rows)
+    several = len({row.seed for row in rows} - {None}) > 1
     for (number, setting), part in groupby(rows, key=lambda row: (row.table, row.setting)):
         shown = number if number.startswith("figure") else f"table {number}"
         table = Table("line", title=f"{shown}: {setting}", box=SIMPLE_HEAD, pad_edge=False)

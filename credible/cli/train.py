@@ -36,7 +36,12 @@ def train(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda, but torch sees no GPU")
-    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    varying = method in chosen.train and chosen.train[method].varying
+    if device == "cuda" and varying:
+        raise UsageError(
+            f"{chosen.name}: {method} trains for many sizes at once, which a recorded step cannot; use cpu"
+        )
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() and not varying else "cpu")
 
     from mechanisms.training import train as train_loop
     from mechanisms.training.run import RunError, RunFolder

@@ -193,10 +193,15 @@ def _classic(method: str, setting: store.Setting, values: ValuationModel) -> Mec
     from mechanisms.affine.members import grand_bundle
     from mechanisms.classic import SecondPrice, best_reserves, separate_myerson, straight_jacket, vcg
     from mechanisms.training.loop import step_generator
+    from mechanisms.valuations import Uniform
 
     if method == "vcg":
         return vcg(setting.bidders, setting.items, setting.demand)
     if method == "straight-jacket":
+        if setting.bidders != 1 or values != Uniform(1, setting.items):
+            raise MalformedError(
+                f"{setting.name}: the straight-jacket auction is for one bidder, values i.i.d. U[0, 1]"
+            )
         return straight_jacket(setting.items)
     sample = values.sample(100_000, step_generator(0, 5, 0))
     if method == "ironed-myerson":

@@ -35,8 +35,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `entries` (0 starts from all deterministic allocations), `start` (spread of the logits), `starts` (menus trained
     side by side, the best is kept). Of boosts: `reserves` (one start each), `classes` ("sorted" or "ordered"). Of
     fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`), or
-    `gamma`, `target`, `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`, `hidden`, `layers`,
-    `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`.
+    `gamma`, `target` (in units of value), `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`,
+    `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`.
     """
 
     iterations: int

@@ -65,7 +65,7 @@ class LossBound:
         fee: B_p, the most a fee can be by its spectral norms.
         capacity: Term that holds for all networks of these norms at once.
         confidence: Term of a fixed network.
-        uniform: Bound for a network that was chosen by this sample: their sum.
+        uniform: Bound for every network at once whose norms are at most those stated: their sum.
         fixed: Bound for a network that was fixed before the sample was drawn: the confidence term alone.
     """
 
@@ -84,8 +84,13 @@ class LossBound:
         return self.confidence
 
 
-def loss_bound(network: FeeNetwork, items: int, samples: int, delta: float) -> LossBound:
+def loss_bound(
+    network: FeeNetwork, items: int, samples: int, delta: float, norms: tuple[float, float, float] | None = None
+) -> LossBound:
     """Return the bounds of theorem C.1 and remark C.2 for a network, in its units of value.
+
+    The theorem fixes the largest spectral norms before the sample is drawn. For a network that the sample has chosen,
+    state norms that training kept to; left out, they are the network's own, and only `fixed` is a statement about it.
 
     The theorem is for networks without biases; a bias is a weight of an input that is always 1, so each layer becomes
     [[W, 0], [b, 1]] and the input one longer. Values must lie in [0, scale].
@@ -95,9 +100,10 @@ def loss_bound(network: FeeNetwork, items: int, samples: int, delta: float) -> L
         items: Number of items m.
         samples: K, profiles of the sample.
         delta: Chance that the bound fails.
+        norms: M_1, M_2, M_3, the largest spectral norms of the layers, biases included.
 
     Raises:
-        ValueError: If there is no sample, or delta is no chance.
+        ValueError: If there is no sample, delta is no chance, or a layer exceeds its stated norm.
     """
     if samples < 1 or not 0 < delta < 1:
         raise ValueError(f"{samples} samples and delta {delta}, wanted at least 1 and a number between 0 and 1")
@@ -111,7 +117,10 @@ def loss_bound(network: FeeNetwork, items: int, samples: int, delta: float) -> L
             _with_bias(network.second[i], network.second_bias[i]),
             torch.cat([network.third[i], network.third_bias[i : i + 1]])[:, None],
         )
-        most = max(most, math.prod(float(torch.linalg.matrix_norm(layer, 2)) for layer in layers))
+        found = [float(torch.linalg.matrix_norm(layer, 2)) for layer in layers]
+        if norms is not None and any(one > stated for one, stated in zip(found, norms, strict=True)):
+            raise ValueError(f"the layers of bidder {i + 1} have norms {found}, stated {list(norms)}")
+        most = max(most, math.prod(norms or found))
     fee = math.sqrt(inputs + 1) * most * network.scale
     widest = max(inputs + 1, hidden + 1)
     return LossBound(

@@ -49,6 +49,8 @@ class CorrelationAwareAMA(FeeAMA):
         target: float = 0.001,
         mutual: float = 0.5,
     ) -> None:
+        if target <= 0:
+            raise ValueError(f"the target of the mean loss is {target}, wanted above 0")
         super().__init__(base, generator, hidden=hidden, shared=shared)
         self.step, self.most, self.target, self.mutual = step, most, target, mutual
         self.gamma = torch.full((base.starts,), gamma)

@@ -47,6 +47,8 @@ class DeterministicAMA:
         self.incidence = incidence(member, self.menu)
         wanted = -self.menu.sum((1, 2))[:, None] * torch.tensor(list(reserves), dtype=torch.float64)
         nearest = torch.linalg.lstsq(self.incidence, wanted, driver="gelsd").solution.T.to(torch.float32)
+        self._menu, self._ties = self.menu.to(torch.float32), self.incidence.to(torch.float32)
+        self._where = self._menu.device
         self.terms = nearest.contiguous() + torch.randn(nearest.shape, generator=generator) * spread
 
     def parameters(self) -> dict[str, Tensor]:
@@ -61,7 +63,10 @@ class DeterministicAMA:
         self, drawn: Float[Tensor, "batch bidders items"], temperature: float | Tensor, progress: float | Tensor = 0.0
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenue (AMA-6), and the surrogate of each start."""
-        menu, ties = self.menu.to(self.terms), self.incidence.to(self.terms)
+        if self._where != self.terms.device:  # once: a step recorded on a GPU cannot copy from the CPU
+            self._menu, self._ties = self.menu.to(self.terms), self.incidence.to(self.terms)
+            self._where = self.terms.device
+        menu, ties = self._menu, self._ties
         boosts = temperature * self.terms @ ties.T
         slopes, total = torch.zeros_like(self.terms), self.terms.new_zeros(self.starts)
         for part in torch.split(drawn, max(16, CHUNK // boosts.numel())):

@@ -1,4 +1,4 @@
-"""The one training loop: any objective, annealed temperature, growing batch, cosine rate, resume bit for bit.
+"""The one training loop: any objective, annealed temperature, growing batch, cosine rate; resumes bit for bit on a CPU.
 
 On a GPU the profiles come from pools that the CPU draws ahead, batches are powers of two, and a step is one replay of a
 recorded graph.
@@ -159,7 +159,31 @@ def train(
     on_gpu = device is not None and device.type == "cuda"
     for tensor in parameters.values():
         tensor.data = tensor.data.to(device or "cpu")  # in place: the objective holds these very tensors
-    scale = values.scale
+    draw = objective.source(values, seed)
+    pools = Pools(draw, seed, device) if on_gpu and device is not None else None
+    batch_held_out = (held_out or values).sample(8192, step_generator(seed, 2, 0))
+    try:
+        return _steps(objective, values.scale, schedule, pools or draw, batch_held_out, seed, run, progress, device)
+    finally:
+        if pools is not None:
+            pools.close()
+        for tensor in parameters.values():
+            tensor.data = tensor.data.cpu()
+
+
+def _steps(
+    objective: Objective,
+    scale: float,
+    schedule: Schedule,
+    draw: Callable[[int, Generator], Any],
+    held_out: Tensor,
+    seed: int,
+    run: RunFolder | None,
+    progress: Callable[[int, float], None],
+    device: torch.device | None,
+) -> TrainingResult:
+    parameters = objective.parameters()
+    on_gpu = device is not None and device.type == "cuda"
     groups: list[dict[str, Any]] = [
         {
             "params": [tensor],
@@ -173,16 +197,13 @@ def train(
             group["lr"] = torch.tensor(rate, device=device)
     optimizer = torch.optim.Adam(groups, capturable=on_gpu)
     first = run.restore(parameters, optimizer) if run is not None else 0
-    draw = objective.source(values, seed)
-    pools = Pools(draw, seed, device) if on_gpu and device is not None else None
-    graphs: dict[int, _Graph] = {}
-    batch_held_out = (held_out or values).sample(8192, step_generator(seed, 2, 0))
+    graphs: dict[tuple[torch.Size, ...], _Graph] = {}
     result: TrainingResult | None = None
     for step in range(first, schedule.iterations):
         batch, temperature, factor = schedule.at(step)
         if on_gpu:
             batch = 1 << round(math.log2(batch))
-        drawn = (pools or draw)(batch, step_generator(seed, 1, step))
+        drawn = draw(batch, step_generator(seed, 1, step))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * factor)  # where the recorded step reads it
@@ -190,9 +211,10 @@ def train(
                 group["lr"] = rate * factor
         share = step / schedule.iterations
         if on_gpu:
-            if batch not in graphs:
-                graphs[batch] = _Graph(objective, parameters, optimizer, drawn)
-            surrogate = graphs[batch].replay(drawn, temperature, share)
+            shapes = tuple(part.shape for part in _parts(drawn))
+            if shapes not in graphs:
+                graphs[shapes] = _Graph(objective, parameters, optimizer, drawn)
+            surrogate = graphs[shapes].replay(drawn, temperature, share)
         else:
             surrogate = _step(objective, parameters, optimizer, drawn, temperature, share)
         done = step + 1
@@ -200,18 +222,13 @@ def train(
         if (evaluated or not on_gpu) and not torch.isfinite(surrogate).all():  # asking a GPU would wait for it
             raise FloatingPointError(f"the surrogate is {surrogate.tolist()} at step {step}: lower the learning rate")
         if evaluated:
-            result = TrainingResult(done, validate(objective, scale, batch_held_out))
+            result = TrainingResult(done, validate(objective, scale, held_out))
             progress(done, max(result.validation))
             if run is not None:
                 soft = [float(item) * scale for item in surrogate]
                 run.log(step=done, temperature=temperature, surrogate=soft, validation=list(result.validation))
                 run.save(parameters, optimizer, done, result.best)
-    result = result or TrainingResult(first, validate(objective, scale, batch_held_out))  # a complete run, resumed
-    for tensor in parameters.values():
-        tensor.data = tensor.data.cpu()
-    if pools is not None:
-        pools.close()
-    return result
+    return result or TrainingResult(first, validate(objective, scale, held_out))  # a complete run, resumed
 
 
 def _step(

@@ -95,7 +95,7 @@ class MenuNetwork:
         heads: See `MenuGenerator`.
         weighted: Train bidder weights too.
         varying: Train for every number of bidders up to n and of items up to m at once; the values must then be such
-            that any bidders and items of a profile are a profile of the smaller auction.
+            that any bidders and items of a profile are a profile of the smaller auction. On the CPU only.
     """
 
     starts: int = 1

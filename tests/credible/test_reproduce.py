@@ -35,6 +35,22 @@ def test_every_line_names_a_setting_and_a_method_that_fit(paper: str) -> None:
             assert line.published_revenue is not None
 
 
+@pytest.mark.parametrize("paper", tables.papers())
+def test_no_line_is_there_twice(paper: str) -> None:
+    run = [(line.table, line.setting, line.method) for line in tables.load(paper).row if line.method != "published"]
+    assert len(set(run)) == len(run)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    assert run_command(["reproduce", "ca-ama", "--figures", str(tmp_path / "f"), "--csv", str(tmp_path / "c")]) == 2
+    line = tables.Published("x", "additive_2x2_uniform", "straight-jacket", "none")
+    with pytest.raises(MalformedError, match="one bidder"):
+        next(tables.reproduce([line], full=False, seeds=[0]))
+    unit = msgspec.structs.replace(store.load("additive_2x2_uniform"), demand="unit")
+    with pytest.raises(MalformedError, match="no unit demand"):
+        objective_of(unit, "menu-network", 0)
+
+
 def test_papers_that_are_not_known_are_refused() -> None:
     with pytest.raises(MalformedError, match="wanted one of ca-ama, lottery-ama"):
         tables.load("regretnet")

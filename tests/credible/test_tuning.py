@@ -7,9 +7,11 @@ import tomllib
 from pathlib import Path
 
 import msgspec
+import optuna
 import pytest
 
 from credible import settings as store
+from credible import tuning
 from credible.cli import run_command
 from credible.settings import Recipe
 from credible.tuning import as_toml, search
@@ -26,11 +28,45 @@ def test_a_search_never_ends_below_the_recipe_it_starts_from_and_resumes(tmp_pat
     again = search(setting, "lottery-ama", file, trials=4, seed=0, iterations=40, finished=lambda n, _: seen.append(n))
     assert (again.trials, again.base, seen) == (4, first.base, [0, 1, 2, 3])
     assert again.revenue >= first.revenue
+    tried = [trial.params for trial in study_of(file).trials]
+    own = setting.train["lottery-ama"]
+    assert tried[0]["learning_rate"] == own.learning_rate
+    assert tried[0]["temperature_last"] == own.temperature[1]
+    assert len({trial["learning_rate"] for trial in tried}) == 4  # a search that goes on proposes anew
     assert search(setting, "lottery-ama", file, trials=4, seed=0, iterations=40) == again  # nothing left to do
     with pytest.raises(MalformedError, match="another iterations"):
         search(setting, "lottery-ama", file, trials=4, seed=0, iterations=41)
     with pytest.raises(MalformedError, match="no recipe for item-can"):
         search(setting, "item-can", file, trials=1, seed=0)
+
+
+def study_of(file: Path) -> optuna.Study:
+    return optuna.load_study(study_name="additive_2x2_uniform/lottery-ama", storage=f"sqlite:///{file}")
+
+
+def test_an_interrupted_first_trial_is_tried_again_and_other_auctions_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = store.load("additive_2x2_uniform")
+    file = tmp_path / "tune.db"
+
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "_measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search(setting, "lottery-ama", file, trials=2, seed=0, iterations=20)
+    found = search(setting, "lottery-ama", file, trials=2, seed=0, iterations=20)
+    assert found.trials == 2
+    own = [trial for trial in study_of(file).trials if trial.state is optuna.trial.TrialState.COMPLETE]
+    assert own[0].params["learning_rate"] == setting.train["lottery-ama"].learning_rate
+    assert own[0].value == found.base
+    wider = msgspec.structs.replace(setting, values={"kind": "uniform", "high": 7.0})
+    with pytest.raises(MalformedError, match="another values"):
+        search(wider, "lottery-ama", file, trials=3, seed=0, iterations=20)
+    with pytest.raises(MalformedError, match="no folder"):
+        search(setting, "lottery-ama", tmp_path / "none" / "t.db", trials=1, seed=0)
 
 
 def test_what_is_found_is_a_recipe_to_paste() -> None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechanisms.affine import AffineMaximizer, FeeNetwork, WithFee
+from mechanisms.affine import AffineMaximizer, FeeNetwork
 from mechanisms.affine.members import deterministic_menu
 from mechanisms.classic import vcg
 from mechanisms.evaluation.bounds import fee_lipschitz, largest_fees, loss_bound, revenue_with_largest_fees
@@ -179,17 +179,14 @@ def test_the_generalisation_bounds_are_those_of_theorem_c1() -> None:
         loss_bound(fees, 2, 10, 0.05)
 
 
-def test_a_sample_keeps_the_bound_of_a_fixed_network() -> None:
-    fees = network(5, biases=0.2)
-    everything = deterministic_menu(2, 3, "additive")
-    zeros, ones = torch.zeros(len(everything), dtype=torch.float64), torch.ones(2, dtype=torch.float64)
-    mechanism = WithFee(AffineMaximizer(everything, zeros, ones), fees, opt_out=False)
-    values = Uniform(2, 3)
-
-    def losses(count: int, step: int) -> float:
-        drawn = values.sample(count, step_generator(4, 9, step))
-        return float((-utilities(mechanism.run(drawn), drawn)).clamp_min(0).sum(1).mean())
-
-    expected = losses(200_000, 0)
-    bound = loss_bound(fees, 3, 500, 0.05).fixed
-    assert all(abs(losses(500, step) - expected) <= bound for step in range(1, 40))
+def test_the_bounds_are_of_stated_norms_and_no_looser_than_the_inputs_make_them() -> None:
+    fees = network(5, biases=1.0)
+    stated = loss_bound(fees, 3, 100, 0.05, norms=(9.0, 9.0, 9.0))
+    assert stated.fee == pytest.approx(math.sqrt(4) * 729)
+    with pytest.raises(ValueError, match="norms"):
+        loss_bound(fees, 3, 100, 0.05, norms=(0.1, 9.0, 9.0))
+    flat = replace(
+        fees, first=0 * fees.first, first_bias=0 * fees.first_bias, second=0 * fees.second,
+        second_bias=0 * fees.second_bias, third=0 * fees.third, third_bias=0 * fees.third_bias + 0.3,
+    )  # fmt: skip
+    assert loss_bound(flat, 3, 100, 0.05).fee == pytest.approx(math.sqrt(4) * 0.3)  # the fee is 0.3 everywhere

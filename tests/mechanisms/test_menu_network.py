@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -74,14 +76,28 @@ def test_one_network_serves_every_smaller_auction() -> None:
         assert float(earned) > floor, (bidders, items)
 
 
-def test_networks_are_saved_resumed_and_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+class Killed(Exception):
+    pass
+
+
+def test_an_interrupted_network_resumes_bit_for_bit(tmp_path: Path) -> None:
     short = Schedule(4, 64, 64, 20, 300, 0.003, every=2)
-    objective = network(2, 2, 8)
-    train(objective, Uniform(2, 2), short, seed=0, run=RunFolder(tmp_path / "run", {}))
-    other = network(2, 2, 8)
+    whole = network(2, 2, 8)
+    train(whole, Uniform(2, 2), short, seed=0)
+
+    def kill(step: int, validation: float) -> None:
+        if step > 2:  # after the checkpoint of step 2 was written
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(network(2, 2, 8), Uniform(2, 2), short, seed=0, run=RunFolder(tmp_path / "run", {}), progress=kill)
+    other = MenuNetwork(2, 2, 8, 1.0, step_generator(9, 4, 0), hidden=32, layers=1)  # its first values are replaced
     train(other, Uniform(2, 2), short, seed=0, run=RunFolder(tmp_path / "run", {}, resume=True))
-    for name, tensor in objective.parameters().items():
+    for name, tensor in whole.parameters().items():
         assert torch.equal(tensor, other.parameters()[name])
+
+
+def test_networks_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         network(2, 2, 0)
     with pytest.raises(ValueError, match="no multiple of 4 heads"):
