@@ -1,0 +1,18 @@
+"""Who comes: participation models, their estimation from records, and data sets with absent bidders."""
+
+from mechanisms.participation.estimate import Estimate, estimate_profiles
+from mechanisms.participation.models import Counts, Independent, Markov, ParticipationModel, Profiles
+from mechanisms.participation.sampling import Stratified, stratified, tweaked
+
+__all__ = [
+    "Counts",
+    "Estimate",
+    "Independent",
+    "Markov",
+    "ParticipationModel",
+    "Profiles",
+    "Stratified",
+    "estimate_profiles",
+    "stratified",
+    "tweaked",
+]
