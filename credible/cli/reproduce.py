@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import msgspec
 import typer
@@ -54,12 +55,13 @@ def reproduce(
         if line.method != tables.PUBLISHED and err.is_terminal:
             err.print(f"{line.setting}: {line.label}")
 
-    rows = list(tables.reproduce(lines, full=not quick, seeds=list(range(seed, seed + seeds)), started=announce))
-    if csv_file is not None:
-        with csv_file.open("x", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=[field.name for field in msgspec.structs.fields(tables.Row)])
-            writer.writeheader()
-            writer.writerows(msgspec.structs.asdict(row) for row in rows)
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        keep = _keeper(stack.enter_context(csv_file.open("x", encoding="utf-8", newline=""))) if csv_file else None
+        for row in tables.reproduce(lines, full=not quick, seeds=list(range(seed, seed + seeds)), started=announce):
+            rows.append(row)
+            if keep is not None:
+                keep(row)
     result = {"paper": paper, "notes": chosen.notes, "rows": [msgspec.structs.asdict(row) for row in rows]}
     show(result, [chosen.title], as_json=json)
     if json:
@@ -68,6 +70,20 @@ def reproduce(
         out.print(table)
     for note in [*chosen.notes, *sorted({f"{row.label}, {row.setting}: {row.note}" for row in rows if row.note})]:
         out.print(f"- {note}", markup=False)
+
+
+def _keeper(file: TextIO) -> Callable[[Row], None]:
+    """Return what writes a row to a CSV file as soon as it is there: hours of training are not lost at the last one."""
+    from credible.reproduce import Row
+
+    writer = csv.DictWriter(file, fieldnames=[field.name for field in msgspec.structs.fields(Row)])
+    writer.writeheader()
+
+    def keep(row: Row) -> None:
+        writer.writerow(msgspec.structs.asdict(row))
+        file.flush()
+
+    return keep
 
 
 def _draw(paper: str, folder: Path, *, full: bool, seed: int, json: bool) -> None:

@@ -81,6 +81,22 @@ def test_the_rows_of_a_small_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run_command(["reproduce", "lottery-ama", *options, "--csv", str(table)]) == 2  # nothing is overwritten
 
 
+def test_rows_are_kept_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "rows.csv"
+    run = tables._run
+
+    def fails_at_the_second(line: tables.Published, *args: Any, **options: Any) -> tables.Row:
+        if line.method == "mbarp":
+            raise KeyboardInterrupt
+        return run(line, *args, **options)
+
+    monkeypatch.setattr(tables, "_run", fails_at_the_second)
+    options = ["--setting", "additive_2x2_uniform", "--method", "grand-bundle", "--method", "mbarp"]
+    assert run_command(["reproduce", "lottery-ama", *options, "--csv", str(table)]) == 130
+    with table.open(encoding="utf-8") as file:
+        assert [row["method"] for row in csv.DictReader(file)] == ["grand-bundle"]
+
+
 def test_the_table_for_people_says_what_is_exactly_truthful(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["reproduce", "ca-ama", "--setting", "dirichlet_05_2x2", "--method", "vcg"]) == 0
     text = capsys.readouterr().out
