@@ -125,6 +125,7 @@ def schedule_of(setting: Setting, method: str, iterations: int | None = None) ->
         temperature_end=recipe.temperature[1],
         learning_rate=recipe.learning_rate,
         boost_rate=recipe.boost_rate,
+        fee_rate=recipe.fee_rate,
     )
 
 

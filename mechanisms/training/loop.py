@@ -71,6 +71,7 @@ class Schedule:
         temperature_end: Of the last step; grows geometrically.
         learning_rate: Of the first step; falls to zero by a cosine.
         boost_rate: Learning rate of the boosts; the same if left at 0.
+        fee_rate: Learning rate of fee networks; the same if left at 0.
         every: Steps between evaluations of the hard mechanism, and between checkpoints.
 
     Raises:
@@ -84,12 +85,18 @@ class Schedule:
     temperature_end: float
     learning_rate: float
     boost_rate: float = 0.0
+    fee_rate: float = 0.0
     every: int = 100
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_start", "batch_end", "temperature_start", "temperature_end", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted above 0")
+
+    def rate(self, name: str) -> float:
+        """Return the first learning rate of a tensor."""
+        own = self.boost_rate if name == "boosts" else self.fee_rate if name.startswith("fee_") else 0.0
+        return own or self.learning_rate
 
     def at(self, step: int) -> tuple[int, float, float]:
         """Return batch, temperature and factor of the learning rate of a step."""
@@ -187,7 +194,7 @@ def _steps(
     groups: list[dict[str, Any]] = [
         {
             "params": [tensor],
-            "lr": schedule.boost_rate if name == "boosts" and schedule.boost_rate else schedule.learning_rate,
+            "lr": schedule.rate(name),
         }
         for name, tensor in parameters.items()
     ]
