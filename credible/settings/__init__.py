@@ -32,9 +32,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one method trains on a setting.
 
     Schedule: `iterations`, `batch`, `temperature` (first and last), `learning_rate`, `boost_rate`, `fee_rate`. Of a
-    lottery AMA: `entries` (0 starts from all deterministic allocations), `start` (spread of the logits), `starts` (menus trained
-    side by side, the best is kept). Of boosts: `reserves` (one start each), `classes` ("sorted" or "ordered"). Of
-    fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`), or
+    lottery AMA: `entries` (0 starts from all deterministic allocations), `start` (spread of logits), `starts` (menus
+    side by side, the best is kept). Of boosts: `reserves` (one start each), `classes` ("sorted" or "ordered").
+    Of fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`), or
     `gamma`, `target` (in units of value), `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`,
     `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`.
     """
