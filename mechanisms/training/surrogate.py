@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-CHUNK: Final = 1 << 17  # entries times profiles that are worked on together: what the nearer caches hold
+CHUNK: Final = 1 << 18  # entries times profiles that are worked on together: what the nearer caches hold
 CHUNK_CUDA: Final = 1 << 22
 
 
@@ -42,6 +42,8 @@ def pull(
     temperature: float | Tensor,
     rates: Float[Tensor, "starts bidders"] | None = None,
     room: Sequence[Tensor] | None = None,
+    *,
+    measured: bool = True,
 ) -> Pull:
     """Return the pull of the surrogate sum_i r_i (1/T) lse(T W_-i) - E_P R with P = softmax(T W).
 
@@ -52,6 +54,7 @@ def pull(
         temperature: T, inverse temperature per unit of welfare.
         rates: r_i = 1/w_i; 1 for everybody if left out.
         room: Tensors of the same shape to write into, two more than bidders; the result then lives in them.
+        measured: Whether the revenue is worked out, which no derivative needs; else it is zero.
     """
     outs: Sequence[Tensor | None] = room or [None] * (len(without) + 2)
     spare, top, *rest = outs
@@ -60,18 +63,19 @@ def pull(
     counted = len(without) if rates is None else rates.sum(-1)[:, None]
     lost = paid.sub_(expected - counted).mul_(chosen)
     rivals = [torch.softmax(rival, dim=-1, out=out) for rival, out in zip(without, rest, strict=True)]
-    # softmax is several times faster than exp where most exponents are far below zero; lse = max - log max softmax
-    best = [rival.amax(-1) - softened.amax(-1).log() for rival, softened in zip(without, rivals, strict=True)]
     if rates is None:
         entry = torch.sub(rivals[0], lost, out=lost)
         for softened in rivals[1:]:
             entry.add_(softened)
-        revenue = torch.stack(best).sum((0, 1))
     else:
         entry = lost.neg_()
         for i, softened in enumerate(rivals):
             entry.addcmul_(softened, rates[:, i, None])
-        revenue = (torch.stack(best).sum(1) * rates.T).sum(0)
+    if not measured:
+        return Pull(expected.new_zeros(expected.shape[1]), chosen, rivals, entry)
+    # softmax is several times faster than exp where most exponents are far below zero; lse = max - log max softmax
+    best = torch.stack([rival.amax(-1) - soft.amax(-1).log() for rival, soft in zip(without, rivals, strict=True)])
+    revenue = (best.sum(1) if rates is None else best.sum(1) * rates.T).sum(0)
     return Pull((revenue - expected.sum((0, 2))) / temperature, chosen, rivals, entry)
 
 
@@ -80,7 +84,7 @@ class MenuSlopes:
     """Mean surrogate revenue of a batch, and its derivatives by what a menu mechanism is made of.
 
     Attributes:
-        revenue: Mean surrogate revenue of each start.
+        revenue: Mean surrogate revenue of each start on the first part of the batch, all of it if it is small.
         menu: Derivative by the shares.
         boosts: Derivative by the boosts.
         weights: Derivative by the weights; none where they are 1.
@@ -115,7 +119,7 @@ def menu_slopes(
     boost_slope = torch.zeros_like(boosts)
     product = torch.empty_like(columns[0])
     rate_slope = boosts.new_zeros(starts, bidders)
-    total = boosts.new_zeros(starts)
+    total, measured = boosts.new_zeros(starts), 0
     rows = min(len(profiles), max(16, (CHUNK_CUDA if profiles.is_cuda else CHUNK) // boosts.numel()))
     # one set of buffers for all parts: fresh pages for every part would cost as much as the arithmetic
     buffers = [boosts.new_empty(rows, starts, entries) for _ in range(2 * bidders + 4)]
@@ -135,8 +139,9 @@ def menu_slopes(
             paid.zero_()
             for i, value in enumerate(without):
                 paid.addcmul_(value, rates[:, i, None])
-        result = pull(welfare, without, paid, temperature, rates, room)
-        total += result.revenue
+        result = pull(welfare, without, paid, temperature, rates, room, measured=measured == 0)
+        if measured == 0:
+            total, measured = result.revenue, len(part)
         boost_slope += result.entry.sum(0)
         if rates is None:
             common = result.entry.add_(result.chosen)
@@ -159,7 +164,7 @@ def menu_slopes(
         scaled = (by_entry * menu).sum((1, 3))
         weight_slope = (scaled - rate_slope / weights**2) / count
         by_entry = by_entry * weights[:, None, :, None]
-    return MenuSlopes(total / count, by_entry / count, boost_slope / count, weight_slope)
+    return MenuSlopes(total / measured, by_entry / count, boost_slope / count, weight_slope)
 
 
 def autograd(
