@@ -25,10 +25,10 @@ class CorrelationAwareAMA(FeeAMA):
     Source: ca-ama, section 4, equations 1 and 2, algorithm 1.
 
     Args:
-        base: The affine maximizer.
-        generator: Draws the first weights.
-        hidden: Width of both hidden layers.
-        shared: Whether all bidders have one network.
+        base: As in `FeeAMA`, like the next three.
+        generator: See there.
+        hidden: See there.
+        shared: See there.
         gamma: First gamma.
         step: See above.
         most: Largest gamma.
