@@ -45,10 +45,20 @@ class FeeNetwork:
     def fees(self, valuations: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "batch bidders"]:
         """Return the fee of each bidder, in units of value."""
         inputs = rivals_of(valuations) / self.scale
-        hidden = torch.relu(inputs @ self.first + self.first_bias[:, None])
-        hidden = torch.relu(hidden @ self.second + self.second_bias[:, None])
-        fee: Tensor = torch.relu((hidden * self.third[:, None]).sum(-1) + self.third_bias[:, None])
-        return fee.T * self.scale
+        return torch.relu(relu_network(inputs, {name: getattr(self, name) for name in LAYERS})).T * self.scale
+
+
+def relu_network(inputs: Float[Tensor, "... batch inputs"], layers: Mapping[str, Tensor]) -> Float[Tensor, "... batch"]:
+    """Return the output of networks with two hidden ReLU layers, one for each index in front of the batch.
+
+    Args:
+        inputs: What each network sees.
+        layers: `LAYERS` by name, their last dimensions as in `FeeNetwork`.
+    """
+    hidden = torch.relu(inputs @ layers["first"] + layers["first_bias"][..., None, :])
+    hidden = torch.relu(hidden @ layers["second"] + layers["second_bias"][..., None, :])
+    output: Tensor = (hidden * layers["third"][..., None, :]).sum(-1) + layers["third_bias"][..., None]
+    return output
 
 
 def rivals_of(valuations: Float[Tensor, "batch bidders items"]) -> Float[Tensor, "bidders batch inputs"]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechanisms.affine.fee import LAYERS, relu_network
 from mechanisms.outcome import Outcome
 
 
@@ -59,9 +60,7 @@ class ConditionalPrices:
         bids = valuations.permute(1, 2, 0)  # (bidders, items, batch)
         rivals = torch.stack([torch.cat([bids[:i], bids[i + 1 :]]) for i in range(self.bidders)])
         inputs = rivals.permute(0, 2, 3, 1) / self.scale  # (bidders, items, batch, inputs)
-        hidden = torch.relu(inputs @ self.first + self.first_bias[:, :, None])
-        hidden = torch.relu(hidden @ self.second + self.second_bias[:, :, None])
-        price = ((hidden * self.third[:, :, None]).sum(-1) + self.third_bias[:, :, None]) * self.scale
+        price = relu_network(inputs, {name: getattr(self, name) for name in LAYERS}) * self.scale
         highest = rivals.amax(1).clamp_min(0.0)
         return torch.maximum(price, highest).permute(2, 0, 1)
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from mechanisms.affine.fee import LAYERS
 from mechanisms.classic.conditional import ConditionalPrices
 from mechanisms.training.loop import fresh_profiles
 from mechanisms.training.surrogate import autograd
 from mechanisms.valuations import ValuationModel
-
-LAYERS: Final = ("first", "first_bias", "second", "second_bias", "third", "third_bias")
 
 
 class ConditionalAuction:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from mechanisms.affine.fee import FeeNetwork, WithFee, rivals_of
+from mechanisms.affine.fee import FeeNetwork, WithFee, relu_network, rivals_of
 from mechanisms.training.loop import step_generator
 from mechanisms.training.surrogate import autograd
 from mechanisms.valuations import ValuationModel
@@ -138,12 +138,8 @@ class FeeAMA:
         return torch.where(done < self.fitted, fitting, opting).sum(-1).mean(-1)
 
     def _fees(self, profiles: Tensor) -> Float[Tensor, "starts batch bidders"]:
-        w = self.layers
         inputs = (rivals_of(profiles) - self.centre[:, :, None]) / self.spread[:, :, None]
-        hidden = torch.relu(inputs @ w["first"] + w["first_bias"][:, :, None])
-        hidden = torch.relu(hidden @ w["second"] + w["second_bias"][:, :, None])
-        fee: Tensor = torch.relu((hidden * w["third"][:, :, None]).sum(-1) + w["third_bias"][:, :, None])
-        return fee.transpose(1, 2)
+        return torch.relu(relu_network(inputs, self.layers)).transpose(1, 2)
 
     def mechanism(self, start: int = 0, scale: float = 1.0) -> WithFee:
         """Return the hard mechanism of one start, float64, in units of value."""
