@@ -47,6 +47,24 @@ def size_artifacts(draw: st.DrawFn, bid_max: int = 4, max_bidders: int = 3, max_
 
 
 @st.composite
+def aggregated_artifacts(
+    draw: st.DrawFn, bid_max: int = 4, min_bidders: int = 1, max_bidders: int = 3, max_items: int = 2
+) -> CheckedArtifact:
+    """Small aggregated auctions: profiles share rows of boosts and weights as drawn."""
+    bidders, items = draw(st.integers(min_bidders, max_bidders)), draw(st.integers(1, max_items))
+    rows, states = draw(st.integers(1, 4)), comb(items + bidders, bidders)
+
+    def numbers(low: int, high: int, *shape: int) -> npt.NDArray[np.int64]:
+        count = int(np.prod(shape))
+        return np.array(draw(st.lists(st.integers(low, high), min_size=count, max_size=count))).reshape(shape)
+
+    return build.aggregated(
+        numbers(0, rows - 1, 1 << bidders), numbers(-40, 40, rows, states), numbers(1, 7, rows, bidders), items=items,
+        bid_max=bid_max, share_bits=draw(st.sampled_from([0, 1, 3])), unit="1",
+    )  # fmt: skip
+
+
+@st.composite
 def fee_artifacts(draw: st.DrawFn, bid_max: int = 4, max_bidders: int = 3, max_items: int = 2) -> CheckedArtifact:
     """Small affine maximizers of both kinds with rival-only fees: weights of either sign, fees around the utilities."""
     base = draw(menu_artifacts(bid_max, max_bidders, max_items) | size_artifacts(bid_max, max_bidders, max_items))

@@ -2,7 +2,7 @@
 
 from mechanisms.participation.estimate import Estimate, estimate_profiles
 from mechanisms.participation.models import Counts, Independent, Markov, ParticipationModel, Profiles
-from mechanisms.participation.sampling import Stratified, stratified, tweaked
+from mechanisms.participation.sampling import Stratified, WithParticipation, stratified, tweaked
 
 __all__ = [
     "Counts",
@@ -12,6 +12,7 @@ __all__ = [
     "ParticipationModel",
     "Profiles",
     "Stratified",
+    "WithParticipation",
     "estimate_profiles",
     "stratified",
     "tweaked",

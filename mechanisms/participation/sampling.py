@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +22,46 @@ def tweaked(
     """
     present = participation.sample(count, generator)
     return values.sample(count, generator) * present[:, :, None], present
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class WithParticipation:
+    """The tweaked valuation model: absent bidders value nothing (PART-3).
+
+    Attributes:
+        values: Valuations of a round with everybody.
+        participation: Who comes.
+
+    Raises:
+        ValueError: If the two are for other numbers of bidders.
+    """
+
+    values: ValuationModel
+    participation: ParticipationModel
+
+    def __post_init__(self) -> None:
+        if self.values.bidders != self.participation.bidders:
+            raise ValueError(f"values of {self.values.bidders} bidders, participation of {self.participation.bidders}")
+
+    @property
+    def bidders(self) -> int:
+        """Number of bidders."""
+        return self.values.bidders
+
+    @property
+    def items(self) -> int:
+        """Number of items."""
+        return self.values.items
+
+    @property
+    def scale(self) -> float:
+        """Twice a typical value of one item to a present bidder, in units of value."""
+        return self.values.scale
+
+    def sample(self, count: int, generator: Generator) -> Float[Tensor, "count bidders items"]:
+        """Draw profiles, the rows of absent bidders at zero."""
+        return tweaked(self.values, self.participation, count, generator)[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -73,6 +73,31 @@ def size_boost(
     return build(header, boosts=boosts, weights=weights, **(fee or {}))
 
 
+def aggregated(
+    stage_of: npt.ArrayLike, boosts: npt.ArrayLike, weights: npt.ArrayLike, *, items: int, bid_max: int,
+    share_bits: int, unit: str,
+) -> CheckedArtifact:  # fmt: skip
+    """Build an aggregated auction.
+
+    Args:
+        stage_of: Row of boosts and weights by participation profile, (2^bidders,); seat 1 is the highest binary digit.
+        boosts: In the order of `size_vectors`, fine units times the weight unit, (rows, states).
+        weights: Integers of at least 1, (rows, bidders).
+        items: Number of items.
+        bid_max: Largest bid, grid units.
+        share_bits: q.
+        unit: What people call one grid unit.
+    """
+    rows = as_parameter(weights, "weights")
+    if rows.ndim != 2:
+        raise ArtifactRefusedError(f"weights have shape {rows.shape}, wanted (rows, bidders)")
+    header = Header(
+        bid_max=bid_max, bidders=rows.shape[1], context=[], format=FORMAT, items=items, kind="aggregated",
+        rounding="floor", share_bits=share_bits, ties="lowest_owner", unit=unit,
+    )  # fmt: skip
+    return build(header, stage_of=stage_of, boosts=boosts, weights=rows)
+
+
 def single_item_reserve(
     reserves: npt.ArrayLike, *, bidders: int, bid_max: int, share_bits: int, unit: str
 ) -> CheckedArtifact:

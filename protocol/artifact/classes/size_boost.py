@@ -53,12 +53,16 @@ def transitions(bidders: int, items: int) -> npt.NDArray[np.int64]:
 
 
 def without(boosts: npt.NDArray[np.int64], bidders: int, items: int, bidder: int) -> npt.NDArray[np.int64]:
-    """Return the boosts that the others see when one bidder's values are zero: its size is what is best (SIZE-3)."""
-    vectors = size_vectors(bidders, items)
+    """Return the boosts that the others see when one bidder's values are zero: its size is what is best (SIZE-3).
+
+    Boosts have shape (..., states), the result (..., states of the others).
+    """
     number = {tuple(row): index for index, row in enumerate(size_vectors(bidders - 1, items).tolist())}
-    best = np.full(len(number), np.iinfo(np.int64).min)
-    for row, boost in zip(np.delete(vectors, bidder, axis=1).tolist(), boosts, strict=True):
-        best[number[tuple(row)]] = max(best[number[tuple(row)]], boost)
+    others = np.delete(size_vectors(bidders, items), bidder, axis=1).tolist()
+    index = np.array([number[tuple(row)] for row in others], dtype=np.int64)
+    order = np.argsort(index, kind="stable")
+    first = np.searchsorted(index[order], np.arange(len(number)))
+    best: npt.NDArray[np.int64] = np.maximum.reduceat(boosts[..., order], first, axis=-1)
     return best
 
 
@@ -66,17 +70,22 @@ def _schema(header: Header) -> dict[str, tuple[int, ...]]:
     return {"boosts": (comb(header.items + header.bidders, header.bidders),), "weights": (header.bidders,)}
 
 
-def _programme(b: Builder, welfare: str, rows: list[int], boosts: npt.NDArray[np.int64], tag: str) -> list[str]:
+def programme(b: Builder, welfare: str, rows: list[int], value: str) -> list[str]:
     """Write the programme for some bidders; return the owners by step and, last, the optimum (batch, 1).
 
     Value-to-go: U_m = boosts, U_t(k) = max(U_{t+1}(k), max over i of welfare[i, t] + U_{t+1}(k + e_i)) (SIZE-2).
+
+    Args:
+        b: The graph.
+        welfare: Weighted values, double, (batch, bidders, items).
+        rows: Seats of these bidders.
+        value: Boosts in the order of `size_vectors`, double, (batch or 1, states).
     """
     count, items = len(rows), b.header.items
     moves = transitions(count, items)
     seller = b.constant(f"unsold_{count}", np.arange(count + 1).reshape(count + 1, 1) == 0, np.bool_)
     picked = b.op("Gather", welfare, b.index(rows[0], *rows), axis=1)  # row 0 stands for nobody
     gains = b.op("Where", seller, b.scalar(0, "double"), picked)
-    value = b.constant(f"boosts_{tag}", boosts.reshape(1, -1), np.float64)
     owners = []
     for step in reversed(range(items)):
         states = comb(step + count, count)
@@ -97,18 +106,32 @@ def _core(b: Builder, parameters: Parameters, payment: str = "") -> Core:
     x = b.op("Where", present, b.clamped(BIDS, 0, header.bid_max), b.scalar(0))  # absent rows are zero (spec 2.13)
     factor = b.constant("factor", (weights * header.unit_share).reshape(n, 1))
     welfare = b.op("Cast", b.op("Mul", x, factor), to="double")
-    *tables, optimum = _programme(b, welfare, list(range(n)), boosts, "all")
+    every = b.constant("boosts_all", boosts.reshape(1, -1), np.float64)
+    *tables, optimum = programme(b, welfare, list(range(n)), every)
     best = b.op("Cast", optimum, to="int64")  # (batch, 1)
     rivals = []
     for i in range(n):
         others = [j for j in range(n) if j != i]
         if others:
-            rivals.append(_programme(b, welfare, others, without(boosts, n, m, i), f"without_{i}")[-1])
+            relaxed = b.constant(f"boosts_without_{i}", without(boosts, n, m, i).reshape(1, -1), np.float64)
+            rivals.append(programme(b, welfare, others, relaxed)[-1])
         else:
             zero = b.op("Sub", optimum, optimum)
             rivals.append(b.op("Add", zero, b.scalar(int(boosts.max()), "double")))
     left = b.op("Cast", b.op("Concat", *rivals, axis=1) if n > 1 else rivals[0], to="int64")  # M_i, (batch, bidders)
+    awarded = awards(b, tables)
 
+    value = b.op("MatMul", b.op("Where", awarded, x, b.scalar(0)), b.constant("ones", np.ones((m, 1))))
+    worth = b.op("Mul", b.op("Squeeze", value, b.index(2)), b.scalar(header.unit_share))
+    own = b.op("Mul", worth, b.constant("weights", weights))
+    numerator = b.op("Sub", left, b.op("Sub", best, own))
+    share = b.op("Where", awarded, b.scalar(header.unit_share), b.scalar(0))
+    return Core(present, x, share, worth, b.op("Div", numerator, "weights", name=payment))
+
+
+def awards(b: Builder, tables: list[str]) -> str:
+    """Write the walk through the owners by step; return who gets what, boolean (batch, bidders, items) (SIZE-4)."""
+    n, m = b.header.bidders, b.header.items
     moves = transitions(n, m)
     owners = [b.op("Squeeze", tables[0], b.index(1))]
     state = ""  # only one before the first item
@@ -125,14 +148,7 @@ def _core(b: Builder, parameters: Parameters, payment: str = "") -> Core:
     columns = [b.op("Unsqueeze", owner, b.index(1, 2)) for owner in owners]
     word = b.op("Concat", *columns, axis=2) if m > 1 else columns[0]  # (batch, 1, items)
     seats = b.constant("seats", np.arange(1, n + 1).reshape(n, 1))
-    awarded = b.op("Equal", seats, word)  # (batch, bidders, items)
-
-    value = b.op("MatMul", b.op("Where", awarded, x, b.scalar(0)), b.constant("ones", np.ones((m, 1))))
-    worth = b.op("Mul", b.op("Squeeze", value, b.index(2)), b.scalar(header.unit_share))
-    own = b.op("Mul", worth, b.constant("weights", weights))
-    numerator = b.op("Sub", left, b.op("Sub", best, own))
-    share = b.op("Where", awarded, b.scalar(header.unit_share), b.scalar(0))
-    return Core(present, x, share, worth, b.op("Div", numerator, "weights", name=payment))
+    return b.op("Equal", seats, word)
 
 
 def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:

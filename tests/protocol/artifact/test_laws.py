@@ -16,7 +16,7 @@ from protocol.artifact.classes import REGISTRY
 from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
-from tests.strategies import fee_artifacts, menu_artifacts, reserve_artifacts, size_artifacts
+from tests.strategies import aggregated_artifacts, fee_artifacts, menu_artifacts, reserve_artifacts, size_artifacts
 
 GRID = 3  # bids 0..GRID where everything is enumerated
 truthful_artifacts = (
@@ -24,8 +24,9 @@ truthful_artifacts = (
     | size_artifacts(bid_max=GRID, max_bidders=2, max_items=3)
     | fee_artifacts(bid_max=GRID, max_bidders=2, max_items=2)
     | reserve_artifacts(bid_max=GRID)
+    | aggregated_artifacts(bid_max=GRID, max_bidders=2, max_items=2)
 )
-every_artifact = menu_artifacts() | size_artifacts() | fee_artifacts() | reserve_artifacts()
+every_artifact = menu_artifacts() | size_artifacts() | fee_artifacts() | reserve_artifacts() | aggregated_artifacts()
 
 
 def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
@@ -203,6 +204,74 @@ def test_the_dynamic_programme_equals_enumeration_at_size(bidders: int, items: i
     assert (arrays["payment"] == payment).all()
 
 
+def by_profile(
+    artifact: CheckedArtifact, bids: npt.NDArray[np.int64], here: tuple[int, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Allocation and payment of an aggregated auction: the present alone in their profile's own stage auction."""
+    header = artifact.header
+    n, m = header.bidders, header.items
+    seats = [seat for seat in range(n) if here[seat]]
+    allocation = np.zeros((len(bids), n, m), dtype=np.int64)
+    payment = np.zeros((len(bids), n), dtype=np.int64)
+    if not seats:
+        return allocation, payment
+    row = int(artifact.parameters["stage_of"][int("".join(map(str, here)), 2)])
+    boosts, weights = artifact.parameters["boosts"][row], artifact.parameters["weights"][row]
+    number = {sizes: index for index, sizes in enumerate(ascending_by_sum(n, m))}
+    own_boosts = []
+    for sizes in ascending_by_sum(len(seats), m):
+        everyone = [0] * n
+        for seat, size in zip(seats, sizes, strict=True):
+            everyone[seat] = size
+        own_boosts.append(boosts[number[tuple(everyone)]])
+    alone = build.size_boost(
+        own_boosts, weights[seats], items=m, bid_max=header.bid_max, share_bits=header.share_bits, unit="1"
+    )
+    allocation[:, seats], payment[:, seats] = enumerate_words(alone, bids[:, seats])
+    return allocation, payment
+
+
+@settings(max_examples=60)
+@given(aggregated_artifacts(), st.integers(0, 2**32 - 1))
+def test_an_aggregated_auction_runs_the_stage_auction_of_who_is_present(artifact: CheckedArtifact, seed: int) -> None:
+    header = artifact.header
+    source = np.random.default_rng(seed)
+    engine = Engine(artifact.data)
+    for here in product((0, 1), repeat=header.bidders):  # AGG-1, AGG-2
+        bids = source.integers(-1, header.bid_max + 2, (20, header.bidders, header.items))
+        arrays = engine.run_arrays(bids, np.tile(here, (len(bids), 1)))
+        allocation, payment = by_profile(artifact, bids, here)
+        assert (arrays["allocation"] == allocation).all()
+        assert (arrays["payment"] == payment).all()
+
+
+@settings(max_examples=60)
+@given(
+    aggregated_artifacts(bid_max=2, max_bidders=2, max_items=2)
+    | aggregated_artifacts(bid_max=1, min_bidders=3, max_bidders=3, max_items=1)
+)
+def test_no_lie_about_bids_or_presence_pays_in_any_profile(artifact: CheckedArtifact) -> None:  # AGG-3
+    header = artifact.header
+    n, m = header.bidders, header.items
+    rows = list(product(range(header.bid_max + 1), repeat=m))
+    reports = [(1, row) for row in rows] + [(0, (0,) * m)]  # present with a bid, or absent
+    profiles = list(product(range(len(reports)), repeat=n))
+    bids = np.array([[reports[r][1] for r in profile] for profile in profiles])
+    here = np.array([[reports[r][0] for r in profile] for profile in profiles])
+    arrays = Engine(artifact.data).run_arrays(bids, here)
+    at = {profile: index for index, profile in enumerate(profiles)}
+    for profile, index in at.items():
+        for bidder in range(n):
+            # who is absent values nothing: coming all the same must not pay either
+            value = np.array(reports[profile[bidder]][1])
+            truthful = arrays["allocation"][index, bidder] @ value - arrays["payment"][index, bidder]
+            assert truthful >= 0
+            for lie in range(len(reports)):
+                other = at[(*profile[:bidder], lie, *profile[bidder + 1 :])]
+                gain = arrays["allocation"][other, bidder] @ value - arrays["payment"][other, bidder]
+                assert gain <= truthful
+
+
 @settings(max_examples=80)
 @given(
     st.booleans(),
@@ -284,6 +353,7 @@ def test_the_answer_does_not_depend_on_the_batch() -> None:
 def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
     assert set(REGISTRY) == {
         "menu-affine", "menu-affine-fee", "size-boost", "size-boost-fee", "single-item-reserve", "first-price",
+        "aggregated",
     }  # fmt: skip
     for entry in REGISTRY.values():
         assert {"ir", "feasibility", "non_negative_payments"} <= set(entry.laws)
