@@ -14,18 +14,9 @@ from protocol.errors import MalformedError
 if TYPE_CHECKING:
     from torch import Generator
 
-    from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
     from mechanisms.affine.members import Member
-    from mechanisms.classic import ConditionalPrices
-    from mechanisms.training import (
-        ConditionalAuction,
-        DeterministicAMA,
-        FeeAMA,
-        LotteryAMA,
-        MenuNetwork,
-        Schedule,
-        SizeBoostAMA,
-    )
+    from mechanisms.outcome import Mechanism
+    from mechanisms.training import FeeAMA, LotteryAMA, Objective, Schedule, SizeBoostAMA
 
 MEMBERS: Final[dict[str, Member]] = {
     "deterministic-ama": "combinatorial",
@@ -36,9 +27,7 @@ MEMBERS: Final[dict[str, Member]] = {
 UNIT_DEMAND: Final = ("lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca")
 
 
-def objective_of(
-    setting: Setting, method: str, seed: int, *, starts: int | None = None
-) -> LotteryAMA | MenuNetwork | SizeBoostAMA | FeeAMA | DeterministicAMA | ConditionalAuction:
+def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None = None) -> Objective:
     """Return what a method trains on a setting.
 
     Args:
@@ -51,6 +40,7 @@ def objective_of(
         MalformedError: If the setting has no recipe for the method, or the recipe does not fit it.
     """
     from mechanisms.training import (
+        AggregatedSizeBoosts,
         ConditionalAuction,
         CorrelationAwareAMA,
         DeterministicAMA,
@@ -91,6 +81,8 @@ def objective_of(
                 setting.bidders, setting.items, generator, hidden=recipe.hidden, shared=recipe.shared
             )
         reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
+        if method == "aggregated":
+            return AggregatedSizeBoosts(setting.bidders, setting.items, reserves, exchangeable=recipe.shared)
         if method in MEMBERS:
             return DeterministicAMA(
                 setting.bidders, setting.items, MEMBERS[method], reserves, generator, demand=setting.demand
@@ -131,7 +123,7 @@ def schedule_of(setting: Setting, method: str, iterations: int | None = None) ->
 
 def load_run(
     folder: Path,
-) -> tuple[Setting, AffineMaximizer | SizeBoosted | WithFee | ConditionalPrices, dict[str, Any]]:
+) -> tuple[Setting, Mechanism, dict[str, Any]]:
     """Return a run's setting, hard mechanism and configuration.
 
     Raises:

@@ -45,15 +45,17 @@ def export(
             )
     else:
         from credible.records.values import valuation_model
-        from mechanisms.classic import ConditionalPrices
         from mechanisms.export import differential_check, quantise
         from mechanisms.training.loop import step_generator
 
         setting, mechanism, config = load_run(Path(source))
-        if isinstance(mechanism, ConditionalPrices):
-            raise UsageError(f"{source}: {config['method']} is a baseline to compare with and has no exact artifact")
         grid = setting.grid_unit()
-        artifact = quantise(mechanism, unit=grid.unit, bid_max=grid.bid_max, share_bits=grid.share_bits, name=grid.name)
+        try:
+            artifact = quantise(
+                mechanism, unit=grid.unit, bid_max=grid.bid_max, share_bits=grid.share_bits, name=grid.name
+            )
+        except ValueError as error:
+            raise UsageError(f"{source}: {config['method']} has no exact artifact: {error}") from error
         sample = valuation_model(setting, held_out=True).sample(20_000, step_generator(int(config["seed"]), 6, 0))
         checked = differential_check(mechanism, artifact, sample.numpy(), unit=grid.unit, seed=int(config["seed"]))
         measured = {"differential": asdict(checked), "setting": setting.name, "seed": config["seed"]}

@@ -11,9 +11,10 @@ import typer
 from credible import settings as store
 from credible.cli.common import Json, Seed, UsageError, bar, read_input, show
 from credible.money import format_fine
-from credible.records.values import drawn_rounds, recorded_rounds
+from credible.records.values import drawn_presence, drawn_rounds, recorded_rounds
 from credible.simulation.agents import (
     AgentScenario,
+    attended_values,
     auctioneer_agent,
     bidder_agent,
     sampled_values,
@@ -31,13 +32,13 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Session folder to write; SESSION.trust.json goes beside it.")],
     rounds: Annotated[int, typer.Option(help="Rounds T.", min=1, max=100_000)] = 100,
     preset: Annotated[str, typer.Option(help="prompt or published (spec 7.3).")] = "prompt",
-    auctioneer: Annotated[str, typer.Option(help="honest, or inflate[:RATE].")] = "honest",
+    auctioneer: Annotated[str, typer.Option(help="honest, inflate[:RATE], or rare:PROFILE:ROUNDS.")] = "honest",
     bidders: Annotated[str, typer.Option(help="truthful, or shade:PERCENT.")] = "truthful",
     setting: Annotated[
         str | None, typer.Option(help="Values of a recorded setting; uniform on the grid if left out.")
     ] = None,
     participation: Annotated[
-        float, typer.Option(help="Chance that a bidder comes, for uniform values.", min=0, max=1)
+        float, typer.Option(help="Chance that a bidder comes, unless the setting says who comes.", min=0, max=1)
     ] = 1.0,
     k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 1,
     q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
@@ -94,12 +95,17 @@ def simulate(
             values = uniform_values(header, participation, agents)
         else:
             chosen = store.load(setting)
+            present = drawn_presence(chosen, rounds, agents)
+            if participation != 1 and (present is not None or chosen.values["kind"] == store.RECORD):
+                raise ValueError(f"{setting} says who comes; it takes no --participation")
             if chosen.values["kind"] == store.RECORD:
                 values = sampled_values(recorded_rounds(chosen, held_out=True), agents)
             elif chosen.values == {"kind": "uniform"}:
                 values = uniform_values(header, participation, agents)
             else:
                 values = sampled_values(drawn_rounds(chosen, agents), agents, participation)
+            if present is not None:
+                values = attended_values(values, present)
             if (chosen.bidders, chosen.items) != (header.bidders, header.items):
                 raise ValueError(f"setting {setting} is for {chosen.bidders} x {chosen.items}, the artifact for "
                                  f"{header.bidders} x {header.items}")  # fmt: skip

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from credible.records.tsuchiura import load, paired_rounds
 from credible.settings import RECORD, Setting
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
     from credible.simulation.agents import Values
+    from mechanisms.participation import ParticipationModel
     from mechanisms.valuations import ValuationModel
 
 HELD_OUT_EVERY = 5  # every fifth letting day is held out
@@ -39,29 +42,64 @@ def recorded_rounds(setting: Setting, *, held_out: bool) -> list[Values]:
 
 
 def drawn_rounds(setting: Setting, secret: bytes) -> list[Values]:
-    """Return profiles drawn from a setting's valuation model, on its grid; the secret decides them."""
+    """Return profiles of everybody drawn from a setting's valuation model, on its grid; the secret decides them."""
     from mechanisms.training.loop import step_generator
 
-    model = valuation_model(setting)
+    model = valuation_model(msgspec.structs.replace(setting, participation={}))
     profiles = model.sample(DRAWN, step_generator(int.from_bytes(secret[:4], "big"), 8, 0)).numpy()
     return [list(profile) for profile in setting.grid_unit().to_grid(profiles).tolist()]
 
 
+def participation_model(setting: Setting) -> ParticipationModel | None:
+    """Return who comes in a setting; None if everybody does, or as a record says.
+
+    Raises:
+        MalformedError: If the model is of no known kind or a parameter does not fit.
+    """
+    from mechanisms.participation import named_participation
+
+    parameters = dict(setting.participation)
+    if not parameters:
+        return None
+    try:
+        return named_participation(parameters.pop("kind"), setting.bidders, parameters)
+    except ValueError as error:
+        raise MalformedError(f"{setting.name}: {error}") from error
+
+
+def drawn_presence(setting: Setting, rounds: int, secret: bytes) -> list[list[bool]] | None:
+    """Return who comes in each of some consecutive rounds; the secret decides. None if the setting does not say."""
+    from mechanisms.participation import Markov
+    from mechanisms.training.loop import step_generator
+
+    model = participation_model(setting)
+    if model is None:
+        return None
+    generator = step_generator(int.from_bytes(secret[:4], "big"), 9, 0)
+    drawn = model.path(rounds, generator) if isinstance(model, Markov) else model.sample(rounds, generator)
+    return [[bool(bit) for bit in row] for row in drawn.tolist()]
+
+
 def valuation_model(setting: Setting, *, held_out: bool = False) -> ValuationModel:
     """Return the valuation model of a setting; for a record, of its training or held-out letting days.
+
+    Absent bidders' rows are zero.
 
     Raises:
         MalformedError: If the values are of no known kind or a parameter does not fit.
     """
     import torch
 
+    from mechanisms.participation import WithParticipation
     from mechanisms.valuations import Empirical, named
 
     parameters = dict(setting.values)
     kind = parameters.pop("kind")
     if kind != RECORD:
         try:
-            return named(kind, setting.bidders, setting.items, parameters)
+            values = named(kind, setting.bidders, setting.items, parameters)
+            model = participation_model(setting)
+            return values if model is None else WithParticipation(values, model)
         except ValueError as error:
             raise MalformedError(f"{setting.name}: {error}") from error
     rounds = recorded_rounds(setting, held_out=held_out)

@@ -16,7 +16,7 @@ FOLDER: Final = Path(__file__).parent
 RECORD: Final = "tsuchiura"
 METHODS: Final = (
     "lottery-ama", "menu-network", "size-boost", "size-boost-fee", "lottery-ama-fee", "ca-ama", "deterministic-ama",
-    "mbarp", "vvca", "item-can",
+    "mbarp", "vvca", "item-can", "aggregated", "aggregated-generator", "algnet",
 )  # fmt: skip
 
 
@@ -36,7 +36,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     side by side, the best is kept). Of boosts: `reserves` (one start each), `classes` ("sorted" or "ordered").
     Of fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`), or
     `gamma`, `target` (in units of value), `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`,
-    `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`.
+    `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`. Of aggregated
+    auctions: `reserves`, `shared` (exchangeable bidders share stage auctions).
     """
 
     iterations: int
@@ -67,7 +68,8 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One setting: the auction, its values, its grid, a recipe for each method.
 
     `values` names a valuation model in `kind` and gives its parameters, or the procurement record "tsuchiura". Bidders
-    of unit `demand` want one item; menus then give nobody more.
+    of unit `demand` want one item; menus then give nobody more. `participation`, if given, names a participation model
+    in `kind` and gives its parameters; everybody comes if left out.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grid: GridTable
     train: dict[str, Recipe]
     demand: Literal["additive", "unit"] = "additive"
+    participation: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         """Raise ValueError where a field leaves its range."""
@@ -87,6 +90,12 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"values.kind is {self.values.get('kind')!r}, wanted the name of a valuation model")
         if self.values["kind"] == RECORD and (self.items != 2 or set(self.values) != {"kind", "record"}):
             raise ValueError(f"values of kind {RECORD} have 2 items and a field `record`, got {self.items} items")
+        if self.participation and not isinstance(self.participation.get("kind"), str):
+            raise ValueError(
+                f"participation.kind is {self.participation.get('kind')!r}, wanted the name of a participation model"
+            )
+        if self.participation and self.values["kind"] == RECORD:
+            raise ValueError("a record has its own participation")
         unknown = sorted(set(self.train) - set(METHODS))
         if unknown:
             raise ValueError(f"train has a recipe for {unknown[0]!r}, wanted one of {', '.join(METHODS)}")

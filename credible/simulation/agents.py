@@ -70,8 +70,28 @@ class Inflating(Auctioneer):
         return output, won
 
 
+class Rare(Inflating):
+    """Raises the payments of some rounds with one participation profile, which an audit may well never meet."""
+
+    mask = ""
+    limit = 0
+
+    def claim(
+        self, round_index: int, item: RoundInput, output: RoundOutput, seed: bytes
+    ) -> tuple[RoundOutput, list[int]]:
+        """Publish the honest result, or in one of the first rounds with the profile payments at the own bid."""
+        here = "".join(str(bit) for bit in item.participation)
+        cheats = here == self.mask and sum(self.deviated.values()) < self.limit
+        self.rate = float(cheats)
+        return super().claim(round_index, item, output, seed)
+
+
 def auctioneer_agent(spec: str, secret: bytes) -> type[Auctioneer]:
-    """Return the auctioneer behind `honest` or `inflate[:RATE]`; raise ValueError for another text."""
+    """Return the auctioneer behind `honest`, `inflate[:RATE]` or `rare:PROFILE:ROUNDS`.
+
+    Raises:
+        ValueError: For another text.
+    """
     name, _, argument = spec.partition(":")
     if name == "honest" and not argument:
         return Auctioneer
@@ -80,7 +100,12 @@ def auctioneer_agent(spec: str, secret: bytes) -> type[Auctioneer]:
         if not 0 < rate <= 1:
             raise ValueError(f"rate of inflated rounds is {rate}, wanted above 0 and at most 1")
         return type("Inflating", (Inflating,), {"rate": rate, "secret": secret})
-    raise ValueError(f"auctioneer agent {spec!r}, wanted honest or inflate[:RATE]")
+    if name == "rare":
+        mask, _, rounds = argument.partition(":")
+        if not mask or set(mask) - {"0", "1"} or not (rounds.isascii() and rounds.isdigit()):
+            raise ValueError(f"auctioneer agent {spec!r}, wanted rare:PROFILE:ROUNDS, one digit a seat (rare:101:10)")
+        return type("Rare", (Rare,), {"mask": mask, "limit": int(rounds), "secret": secret})
+    raise ValueError(f"auctioneer agent {spec!r}, wanted honest, inflate[:RATE] or rare:PROFILE:ROUNDS")
 
 
 def bidder_agent(spec: str) -> BidderAgent:
@@ -115,6 +140,15 @@ def sampled_values(rounds: Sequence[Values], secret: bytes, participation: float
         source = generator(secret, "sample", round_index)
         chosen = rounds[source.randrange(len(rounds))]
         return [row if source.random() < participation else None for row in chosen]
+
+    return draw
+
+
+def attended_values(values: Callable[[int], Values], present: Sequence[Sequence[bool]]) -> Callable[[int], Values]:
+    """Return the values of those who come, round by round as listed; seats without values stay away in any case."""
+
+    def draw(round_index: int) -> Values:
+        return [row if here else None for row, here in zip(values(round_index), present[round_index], strict=True)]
 
     return draw
 

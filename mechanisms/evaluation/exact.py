@@ -12,9 +12,17 @@ from protocol.artifact.engine import Engine
 from mechanisms.evaluation.measures import EXACT_ZERO, SCALES, SEARCHED, Evaluation
 
 
+def _run(engine: Engine, reports: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
+    """Run the reports of those who bid anything above zero: who does not is absent, which no class tells apart (AGG-4).
+
+    Except that an absent bidder pays and wins nothing, where one of value zero may win what is worth nothing to it.
+    """
+    return engine.run_arrays(reports, np.asarray((reports > 0).any(axis=2), dtype=np.int64))
+
+
 def _gain(engine: Engine, values: npt.NDArray[np.int64], reports: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return utilities in fine units at true `values` when `reports` are submitted, shape (batch, bidders)."""
-    arrays = engine.run_arrays(reports)
+    arrays = _run(engine, reports)
     gains: npt.NDArray[np.int64] = (arrays["allocation"] * values).sum(axis=2) - arrays["payment"]
     return gains
 
@@ -42,7 +50,7 @@ def evaluate_exact(
     """
     header = engine.artifact.header
     fine = float(unit / header.unit_share)
-    arrays = engine.run_arrays(bids)
+    arrays = _run(engine, bids)
     paid = arrays["payment"].sum(axis=1).astype(np.float64) * fine
     worth = (arrays["allocation"] * bids).sum(axis=2)
     source = np.random.default_rng(seed)

@@ -13,18 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from onnx.reference import ReferenceEvaluator
+from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.engine import Engine
 from protocol.artifact.header import Header
 from protocol.artifact.static import CheckedArtifact
 
-from mechanisms.affine import (
-    AffineMaximizer,
-    IntegerAffineMaximizer,
-    IntegerSizeBoosted,
-    IntegerWithFee,
-    SizeBoosted,
-    WithFee,
-)
+from mechanisms.affine import IntegerAffineMaximizer, IntegerSizeBoosted, IntegerWithFee
+from mechanisms.aggregated import IntegerAggregated
+from mechanisms.outcome import Mechanism
 
 TWIN_WORK: Final = 1 << 22  # intermediate numbers of the rounds that plain Python repeats
 
@@ -63,13 +59,29 @@ def adversarial_bids(bidders: int, items: int, bid_max: int, source: np.random.G
     return np.concatenate([corners, ties, near, *constant]).astype(np.int64)
 
 
-def twin(artifact: CheckedArtifact) -> IntegerAffineMaximizer | IntegerSizeBoosted | IntegerWithFee:
+def twin(artifact: CheckedArtifact) -> IntegerAffineMaximizer | IntegerSizeBoosted | IntegerWithFee | IntegerAggregated:
     """Return the mechanism of an artifact from its definition, in plain Python integers."""
     values = {name: np.asarray(value) for name, value in artifact.parameters.items()}
+    if artifact.header.kind == "aggregated":
+        return _aggregated_twin(artifact.header, values)
     base = _base_twin(artifact.header, values)
     if artifact.header.kind.endswith("-fee"):
         return IntegerWithFee(base, values, artifact.header.bid_max)
     return base
+
+
+def _aggregated_twin(header: Header, values: dict[str, npt.NDArray[np.int64]]) -> IntegerAggregated:
+    """Return, for every profile, the auction among its present bidders: the boosts that leave out everybody else."""
+    vectors = size_vectors(header.bidders, header.items)
+    stages: list[IntegerSizeBoosted | None] = [None]
+    for number in range(1, 1 << header.bidders):
+        here = np.array([digit == "1" for digit in f"{number:0{header.bidders}b}"])
+        row = int(values["stage_of"][number])
+        kept = values["boosts"][row][(vectors[:, ~here] == 0).all(axis=1)]
+        stages.append(
+            IntegerSizeBoosted(kept, values["weights"][row][here], header.items, header.unit_share, header.bid_max)
+        )
+    return IntegerAggregated(tuple(stages))
 
 
 def _base_twin(header: Header, values: dict[str, npt.NDArray[np.int64]]) -> IntegerAffineMaximizer | IntegerSizeBoosted:
@@ -79,7 +91,7 @@ def _base_twin(header: Header, values: dict[str, npt.NDArray[np.int64]]) -> Inte
 
 
 def differential_check(
-    mechanism: AffineMaximizer | SizeBoosted | WithFee,
+    mechanism: Mechanism,
     artifact: CheckedArtifact,
     valuations: npt.NDArray[np.float64],
     *,
@@ -100,20 +112,26 @@ def differential_check(
     """
     header = artifact.header
     engine = Engine(artifact.data)
+    source = np.random.default_rng(seed)
     bids = np.clip(np.rint(valuations / float(unit)), 0, header.bid_max).astype(np.int64)
-    hostile = adversarial_bids(header.bidders, header.items, header.bid_max, np.random.default_rng(seed))
+    hostile = adversarial_bids(header.bidders, header.items, header.bid_max, source)
     everything = np.concatenate([bids[: min(512, max(8, TWIN_WORK // artifact.elements))], hostile])
-    arrays = engine.run_arrays(everything)
-    allocation, payment = twin(artifact).run(everything)
+    exact_twin = twin(artifact)
+    everyone: npt.NDArray[np.int64] = np.ones(everything.shape[:2], dtype=np.int64)
+    if isinstance(exact_twin, IntegerAggregated):
+        everyone = source.integers(0, 2, everything.shape[:2])
+        allocation, payment = exact_twin.run(everything, everyone)
+    else:
+        allocation, payment = exact_twin.run(everything)
+    arrays = engine.run_arrays(everything, everyone)
     if (allocation != arrays["allocation"]).any() or (payment != arrays["payment"]).any():
         raise DifferentialError("the artifact differs from the integer twin")
-    everyone = np.ones(everything.shape[:2], dtype=np.int64)
     reference: Any = ReferenceEvaluator(artifact.model).run(
         ["allocation", "payment"], {"bids": everything, "participation": everyone}
     )
     if (reference[0] != arrays["allocation"]).any() or (reference[1] != arrays["payment"]).any():
         raise DifferentialError("the artifact differs from onnx.reference")
-    exact = engine.run_arrays(bids)
+    exact = engine.run_arrays(bids, np.asarray((bids > 0).any(axis=2), dtype=np.int64))  # who bids zero is absent
     outcome = mechanism.run(torch.from_numpy(bids.astype(np.float64) * float(unit)))
     shares = exact["allocation"] / header.unit_share
     paid = exact["payment"] * float(unit / header.unit_share)

@@ -11,21 +11,22 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from protocol.artifact.build import menu_affine, size_boost
+from protocol.artifact.build import aggregated, menu_affine, size_boost
 from protocol.artifact.classes.fee import MAX_SHIFT
+from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.static import CheckedArtifact
 
 from mechanisms.affine import AffineMaximizer, FeeNetwork, SizeBoosted, WithFee
+from mechanisms.aggregated import Aggregated, all_present
+from mechanisms.outcome import Mechanism
 
 WEIGHT_MAX: Final = 1 << 10
 ACTIVATION: Final = float(1 << 16)  # inner activations of a fee count 2^-16
 LARGEST: Final = float(1 << 51)  # of a fee's sums, with room for rounding below 2^53
 
 
-def quantise(
-    mechanism: AffineMaximizer | SizeBoosted | WithFee, *, unit: Fraction, bid_max: int, share_bits: int, name: str
-) -> CheckedArtifact:
-    """Return the artifact of an affine maximizer, of the class that its type has.
+def quantise(mechanism: Mechanism, *, unit: Fraction, bid_max: int, share_bits: int, name: str) -> CheckedArtifact:
+    """Return the artifact of an affine maximizer or an aggregated auction of size-boosted ones.
 
     Args:
         mechanism: The float mechanism, values in units of value.
@@ -36,7 +37,12 @@ def quantise(
 
     Raises:
         ArtifactRefusedError: If the integers would leave the exact range.
+        ValueError: If the mechanism has no exact form: a fee without opting out, other stage auctions.
     """
+    if isinstance(mechanism, Aggregated):
+        return _aggregated(mechanism, unit=unit, bid_max=bid_max, share_bits=share_bits, name=name)
+    if not isinstance(mechanism, AffineMaximizer | SizeBoosted | WithFee):
+        raise ValueError(f"{type(mechanism).__name__} has no exact form yet")
     fee: dict[str, npt.NDArray[np.int64]] | None = None
     if isinstance(mechanism, WithFee):
         if not mechanism.opt_out:
@@ -44,11 +50,7 @@ def quantise(
         fee = quantise_fee(mechanism.network, unit=unit, bid_max=bid_max, share_bits=share_bits)
         mechanism = mechanism.base
     whole = 1 << share_bits
-    raw = mechanism.weights.numpy()
-    equal = bool((raw == raw[0]).all())
-    factor = 1.0 / float(raw[0]) if equal else WEIGHT_MAX / float(raw.max())
-    weights = np.maximum(np.rint(raw * factor), 1).astype(np.int64)
-    boosts = np.rint(mechanism.boosts.numpy() * factor * whole / float(unit)).astype(np.int64)
+    weights, boosts = _integers(mechanism, unit, share_bits)
     if isinstance(mechanism, SizeBoosted):
         return size_boost(
             boosts, weights, items=mechanism.items, bid_max=bid_max, share_bits=share_bits, unit=name, fee=fee
@@ -59,6 +61,64 @@ def quantise(
             menu[entry, int(menu[entry, :, item].argmax()), item] -= 1  # one unit at a time, from the largest
     menu, boosts = _without_repeats(menu, boosts)
     return menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit=name, fee=fee)
+
+
+def _integers(
+    mechanism: AffineMaximizer | SizeBoosted, unit: Fraction, share_bits: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return weights, and boosts in fine units times the weight unit."""
+    raw = mechanism.weights.numpy()
+    equal = bool((raw == raw[0]).all())
+    factor = 1.0 / float(raw[0]) if equal else WEIGHT_MAX / float(raw.max())
+    weights = np.maximum(np.rint(raw * factor), 1).astype(np.int64)
+    fine = factor * (1 << share_bits) / float(unit)
+    return weights, np.rint(mechanism.boosts.numpy() * fine).astype(np.int64)
+
+
+def _aggregated(mechanism: Aggregated, *, unit: Fraction, bid_max: int, share_bits: int, name: str) -> CheckedArtifact:
+    """Return the artifact: a row for each stage auction that treats bidders alike, else for each profile."""
+    n, items = mechanism.bidders, mechanism.items
+    vectors = size_vectors(n, items)
+    stages = [_stage(stage, unit, share_bits) for stage in mechanism.stages]
+    number: dict[tuple[int, int], int] = {}  # by stage, and profile where the seats matter
+    boost_rows: list[list[int]] = []
+    weight_rows: list[npt.NDArray[np.int64]] = []
+    stage_of = np.zeros(1 << n, dtype=np.int64)
+    for profile, here in enumerate(all_present(n).numpy()):
+        if not profile:
+            continue
+        index, seats = int(mechanism.stage_of[profile]), int(here.sum())
+        own, weights, alike = stages[index]
+        key = (index, 0 if alike else profile)
+        if key not in number:
+            number[key] = len(boost_rows)
+            least = min(own.values())  # for what can never be served: any would do, this keeps the range small
+            row = []
+            for sizes in vectors:
+                taken = np.sort(sizes)[::-1] if alike else np.concatenate([sizes[here], sizes[~here]])
+                row.append(least if taken[seats:].any() else own[tuple(taken[:seats].tolist())])
+            boost_rows.append(row)
+            weight_rows.append(np.ones(n, dtype=np.int64))
+            if not alike:
+                weight_rows[-1][here] = weights
+        stage_of[profile] = number[key]
+    return aggregated(
+        stage_of, np.array(boost_rows), np.stack(weight_rows), items=items, bid_max=bid_max, share_bits=share_bits,
+        unit=name,
+    )  # fmt: skip
+
+
+def _stage(
+    stage: Mechanism, unit: Fraction, share_bits: int
+) -> tuple[dict[tuple[int, ...], int], npt.NDArray[np.int64], bool]:
+    """Return boosts by bundle sizes, weights, and whether the auction treats bidders alike."""
+    if not isinstance(stage, SizeBoosted):
+        raise ValueError(f"a stage auction is {type(stage).__name__}, only size-boosted ones have an exact form")
+    weights, boosts = _integers(stage, unit, share_bits)
+    vectors = size_vectors(stage.bidders, stage.items).tolist()
+    own = {tuple(sizes): int(boost) for sizes, boost in zip(vectors, boosts, strict=True)}
+    alike = all(own[tuple(sorted(sizes, reverse=True))] == boost for sizes, boost in own.items())
+    return own, weights, alike and bool((weights == weights[0]).all())
 
 
 def quantise_fee(

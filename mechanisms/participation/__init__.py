@@ -2,6 +2,7 @@
 
 from mechanisms.participation.estimate import Estimate, estimate_profiles
 from mechanisms.participation.models import Counts, Independent, Markov, ParticipationModel, Profiles
+from mechanisms.participation.names import named_participation
 from mechanisms.participation.sampling import Stratified, WithParticipation, stratified, tweaked
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Stratified",
     "WithParticipation",
     "estimate_profiles",
+    "named_participation",
     "stratified",
     "tweaked",
 ]

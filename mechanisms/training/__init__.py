@@ -1,5 +1,6 @@
 """The one training loop, its objectives, schedules and run folders."""
 
+from mechanisms.training.aggregated import AggregatedSizeBoosts
 from mechanisms.training.ca_ama import CorrelationAwareAMA
 from mechanisms.training.conditional import ConditionalAuction
 from mechanisms.training.deterministic import DeterministicAMA
@@ -11,6 +12,7 @@ from mechanisms.training.size_boost import SizeBoostAMA
 from mechanisms.training.textbook import TextbookAMA
 
 __all__ = [
+    "AggregatedSizeBoosts",
     "ConditionalAuction",
     "CorrelationAwareAMA",
     "DeterministicAMA",

@@ -30,6 +30,16 @@ class Objective(Protocol):
     """What the loop trains: parameters, the gradient of a surrogate, and the hard mechanism they stand for."""
 
     @property
+    def bidders(self) -> int:
+        """Number of bidders."""
+        ...
+
+    @property
+    def items(self) -> int:
+        """Number of items."""
+        ...
+
+    @property
     def starts(self) -> int:
         """How many mechanisms are trained side by side; the first dimension of every trained tensor."""
         ...
