@@ -41,11 +41,13 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
     """
     from mechanisms.training import (
         AggregatedSizeBoosts,
+        AlgNetTraining,
         ConditionalAuction,
         CorrelationAwareAMA,
         DeterministicAMA,
         LotteryAMA,
         MenuNetwork,
+        ProfileGenerator,
         SizeBoostAMA,
     )
     from mechanisms.training.loop import step_generator
@@ -76,11 +78,22 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
                     target=recipe.target / scale, mutual=recipe.mutual,
                 )  # fmt: skip
             return _with_fee(menus, generator, recipe)
+        if method == "algnet":
+            return AlgNetTraining(
+                setting.bidders, setting.items, generator, width=recipe.hidden, depth=recipe.layers,
+                misreport_steps=recipe.misreport_steps, misreport_rate=recipe.misreport_rate,
+                patience=recipe.patience, starts=recipe.starts if starts is None else starts,
+            )  # fmt: skip
         if method == "item-can":
             return ConditionalAuction(
                 setting.bidders, setting.items, generator, hidden=recipe.hidden, shared=recipe.shared
             )
         reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
+        if method == "aggregated-generator":
+            return ProfileGenerator(
+                setting.bidders, setting.items, generator, reserve=reserves[0], hidden=recipe.hidden,
+                exchangeable=recipe.shared,
+            )  # fmt: skip
         if method == "aggregated":
             return AggregatedSizeBoosts(setting.bidders, setting.items, reserves, exchangeable=recipe.shared)
         if method in MEMBERS:

@@ -37,7 +37,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Of fees: `hidden` (width), `shared` (one network for all bidders), `price`, `fitted`, `hardness` (see `FeeAMA`), or
     `gamma`, `target` (in units of value), `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`,
     `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`. Of aggregated
-    auctions: `reserves`, `shared` (exchangeable bidders share stage auctions).
+    auctions: `reserves`, `shared` (exchangeable bidders share stage auctions). Of algnet: `hidden`, `layers`, `starts`,
+    `misreport_steps`, `misreport_rate`, `patience` (see `AlgNetTraining`).
     """
 
     iterations: int
@@ -62,6 +63,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers: int = 1
     weighted: bool = False
     varying: bool = False
+    misreport_steps: int = 100
+    misreport_rate: float = 0.001
+    patience: int = 0
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
