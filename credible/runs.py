@@ -78,7 +78,7 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
                     target=recipe.target / scale, mutual=recipe.mutual,
                 )  # fmt: skip
             return _with_fee(menus, generator, recipe)
-        if method == "algnet":
+        if method in ("algnet", "algnet-published"):
             return AlgNetTraining(
                 setting.bidders, setting.items, generator, width=recipe.hidden, depth=recipe.layers,
                 misreport_steps=recipe.misreport_steps, misreport_rate=recipe.misreport_rate,

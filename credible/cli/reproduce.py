@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="lottery-ama or ca-ama.")],
+    paper: Annotated[str, typer.Argument(help="lottery-ama, ca-ama or credible-auctions.")],
     quick: Annotated[bool, typer.Option("--quick/--full", help="Minutes on a CPU, or the papers' sizes.")] = True,
     setting: Annotated[list[str] | None, typer.Option(help="Only these settings.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only these methods.")] = None,
     seed: Annotated[int, typer.Option(help="Of the training.", min=0)] = 0,
     seeds: Annotated[int, typer.Option(help="How many seeds, from --seed on; each has its row.", min=1)] = 1,
     figures: Annotated[Path | None, typer.Option(help="Draw the paper's figures into this new folder instead.")] = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to FILE.csv.")] = None,
     json: Json = False,
 ) -> None:
     """Run a paper's tables: ours beside theirs, with standard errors, seeds and seconds."""
     from credible import reproduce as tables
 
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r}, wanted cpu or cuda")
     chosen = tables.load(paper)
     if figures is not None:
         if setting or method or csv_file is not None or seeds != 1:
@@ -55,10 +58,17 @@ def reproduce(
         if line.method != tables.PUBLISHED and err.is_terminal:
             err.print(f"{line.setting}: {line.label}")
 
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda, but torch sees no GPU")
+    where = torch.device(device)
     rows: list[Row] = []
     with ExitStack() as stack:
         keep = _keeper(stack.enter_context(csv_file.open("x", encoding="utf-8", newline=""))) if csv_file else None
-        for row in tables.reproduce(lines, full=not quick, seeds=list(range(seed, seed + seeds)), started=announce):
+        for row in tables.reproduce(
+            lines, full=not quick, seeds=list(range(seed, seed + seeds)), started=announce, device=where
+        ):
             rows.append(row)
             if keep is not None:
                 keep(row)
@@ -109,10 +119,13 @@ def _tables(rows: list[Row]) -> Iterator[Table]:
         shown = number if number.startswith("figure") else f"table {number}"
         table = Table("line", title=f"{shown}: {setting}", box=SIMPLE_HEAD, pad_edge=False)
         ours = "ours\n(worst to best)" if several else "ours"
-        for column in ["exactly\nDSIC", ours, "loss", "entries\nused", "theirs\n(regret)", "s"]:
-            table.add_column(column, no_wrap=True)
-        for _, runs in groupby(part, key=lambda row: (row.method, row.label)):
-            table.add_row(*_line(list(runs)))
+        lines = [_line(list(runs)) for _, runs in groupby(part, key=lambda row: (row.method, row.label, row.profile))]
+        columns = ["exactly\nDSIC", ours, "regret", "loss", "entries\nused", "theirs\n(regret)", "s"]
+        shown_columns = [i for i in range(len(columns)) if i in (0, 1, 5) or any(line[i + 1] for line in lines)]
+        for i in shown_columns:
+            table.add_column(columns[i], no_wrap=True)
+        for line in lines:
+            table.add_row(line[0], *(line[i + 1] for i in shown_columns))
         yield table
 
 
@@ -120,24 +133,32 @@ def _line(runs: list[Row]) -> list[str]:
     """Return the cells of one line: the mean over its seeds, with the worst and best where there are several."""
     row, count = runs[0], len(runs)
     earned = [run.revenue for run in runs if run.revenue is not None]
-    ours, loss, seconds = "", "", ""
+    ours, loss, seconds, regret = "", "", "", ""
     if earned and row.revenue_se is not None:
         ours = f"{sum(earned) / count:.4f} +- {row.revenue_se:.4f}"  # of the shared test profiles; seeds differ by more
         if count > 1:
             ours += f"\n({min(earned):.4f} to {max(earned):.4f})"
         lost = sum(run.ir_loss or 0.0 for run in runs) / count
         loss = f"{lost:.4f}" if lost > 5e-7 else "0"
+    elif earned:
+        ours = f"{earned[0]:.4f}"  # a bound has no error
+    if row.probability is not None and row.published_probability is not None:
+        ours = f"{row.probability:.3f}"
+    if row.regret is not None and row.regret_kind != "exact_zero":
+        regret = f"{sum(run.regret or 0.0 for run in runs) / count:.4f}"
     if row.seconds is not None:
         seconds = f"{sum(run.seconds or 0.0 for run in runs) / count:.1f}"
-    theirs = "" if row.published_revenue is None else f"{row.published_revenue:g}"
-    if theirs and row.published_regret:
-        theirs += f" ({row.published_regret:g})"
+    printed = row.published_probability if row.published_revenue is None else row.published_revenue
+    theirs = "" if printed is None else f"{printed:g}"
+    if row.published_regret:
+        theirs = f"{theirs} ({row.published_regret:g})".strip()
     used = [run.entries_used for run in runs if run.entries_used is not None]
     entries = "" if not used else str(used[0]) if count == 1 else f"{min(used)} to {max(used)}"
     return [
-        row.label,
+        f"{row.profile} {row.label}".strip(),
         "yes" if row.dsic == "exact" else "no",
         ours,
+        regret,
         loss,
         entries,
         theirs,

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from credible import settings as store
-from credible.records.values import valuation_model
+from credible.records.values import participation_model, valuation_model
+from credible.reproduce import theory
 from credible.runs import objective_of, schedule_of
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
+    import torch
+
     from mechanisms.outcome import Mechanism
     from mechanisms.valuations import ValuationModel
 
@@ -29,7 +32,19 @@ CLASSIC: Final = ("vcg", "item-wise-myerson", "ironed-myerson", "grand-bundle", 
 TEXTBOOK: Final = "textbook"
 FORCED: Final = "ca-ama-no-opt-out"
 TICKETS: Final = ("winning-ticket", "small-random")
-SPECIAL: Final = (*CLASSIC, TEXTBOOK, FORCED, *TICKETS, PUBLISHED)  # methods without a recipe of their own
+PROBABILITY: Final = "probability"  # of a profile: nothing is run
+THEORY: Final = (*theory.WHOLE, *theory.BOUNDS)
+SPECIAL: Final = (
+    *CLASSIC,
+    TEXTBOOK,
+    FORCED,
+    *TICKETS,
+    *THEORY,
+    PROBABILITY,
+    PUBLISHED,
+)  # without a recipe of their own
+ALGNET: Final = "algnet"
+ALGNET_PUBLISHED: Final = "algnet-published"  # at the paper's sizes
 QUICK, FULL = 200_000, 1_000_000  # fresh profiles of an evaluation
 LARGE: Final = 2**31  # states x bidders x items x profiles: larger programmes see fewer profiles when quick
 
@@ -37,7 +52,9 @@ LARGE: Final = 2**31  # states x bidders x items x profiles: larger programmes s
 class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of a paper's table, and what we run beside it.
 
-    `published_dsic` says whether theirs is exactly truthful where the regret they print does not.
+    `published_dsic` says whether theirs is exactly truthful where the regret they print does not. `profile`, one digit
+    a seat, evaluates only rounds with exactly these bidders; `trained_on` names another setting to train on;
+    `aggregate` is the revenue and regret of the whole that a bound starts from.
     """
 
     table: str
@@ -47,6 +64,10 @@ class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     published_revenue: float | None = None
     published_regret: float | None = None
     published_dsic: bool | None = None
+    profile: str = ""
+    trained_on: str = ""
+    aggregate: tuple[float, float] | None = None
+    published_probability: float | None = None
     note: str = ""
 
 
@@ -76,6 +97,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         entries_used: Of a menu, how many entries 100,000 profiles choose.
         published_revenue: Theirs.
         published_regret: Theirs.
+        profile: Who is present, one digit a seat; everybody's rounds if empty.
+        trained_on: Setting of the training if it is another.
+        probability: Of the profile.
+        published_probability: Theirs.
         seconds: Of our training.
         seed: Of our training.
         samples: Profiles of the evaluation.
@@ -95,6 +120,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     entries_used: int | None = None
     published_revenue: float | None
     published_regret: float | None
+    profile: str = ""
+    trained_on: str = ""
+    probability: float | None = None
+    published_probability: float | None = None
     seconds: float | None = None
     seed: int | None = None
     samples: int | None = None
@@ -110,11 +139,17 @@ def load(name: str) -> Paper:
     """Return a paper's tables; raise MalformedError if there is no such paper."""
     if name not in papers():
         raise MalformedError(f"paper {name!r} is not known, wanted one of {', '.join(papers())}")
-    return msgspec.convert(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8")), Paper)
+    paper = msgspec.convert(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8")), Paper)
+    return msgspec.structs.replace(paper, row=[*paper.row, *theory.lines(paper.row)])
 
 
 def reproduce(
-    lines: list[Published], *, full: bool, seeds: list[int], started: Callable[[Published], None] = lambda line: None
+    lines: list[Published],
+    *,
+    full: bool,
+    seeds: list[int],
+    started: Callable[[Published], None] = lambda line: None,
+    device: torch.device | None = None,
 ) -> Iterator[Row]:
     """Run what stands beside each line and yield the rows as they are ready.
 
@@ -124,52 +159,110 @@ def reproduce(
             small menu and our budget.
         seeds: Of the training, a row for each; the evaluation's draws never depend on them.
         started: Called before each line.
+        device: Where to train, the CPU if left out.
     """
     trained: Trained = {}
     for line in lines:
         started(line)
-        if line.method == PUBLISHED:
+        if line.method in (PUBLISHED, PROBABILITY):
             yield _theirs(line)
-            continue
-        for seed in seeds[:1] if line.method in CLASSIC else seeds:
-            yield _run(line, trained, full=full, seed=seed)
+        elif line.method in THEORY:
+            yield _bounded(line, trained, full=full, seed=seeds[0])
+        else:
+            for seed in seeds[:1] if line.method in CLASSIC else seeds:
+                yield _run(line, trained, full=full, seed=seed, device=device)
 
 
 def _theirs(line: Published) -> Row:
     stated = line.published_dsic if line.published_dsic is not None else line.published_regret == 0
     fields = msgspec.structs.asdict(line)
-    del fields["published_dsic"]
-    return Row(dsic="exact" if stated else "approx", **fields)
+    del fields["published_dsic"], fields["aggregate"]
+    return Row(dsic="exact" if stated else "approx", probability=_probability(line), **fields)
 
 
-def _run(line: Published, done: Trained, *, full: bool, seed: int) -> Row:
+def _probability(line: Published) -> float | None:
+    """Return how often a line's profile comes; None if it has none."""
+    model = participation_model(store.load(line.setting)) if line.profile else None
+    if model is None:
+        return None
+    profiles, probabilities = model.profiles()
+    listed = ["".join(str(int(bit)) for bit in row) for row in profiles.tolist()]
+    return float(probabilities[listed.index(line.profile)]) if line.profile in listed else 0.0
+
+
+def _bounded(line: Published, done: Trained, *, full: bool, seed: int) -> Row:
+    """Return a bound on a stage auction, with our exactly DSIC revenues as the optima."""
+    if line.aggregate is None:
+        raise MalformedError(f"{line.setting}: {line.method} has no aggregate to start from")
+    model = participation_model(store.load(line.setting))
+    if model is None:
+        raise MalformedError(f"{line.setting} has no participation, so no profiles to bound")
+    present, probabilities = model.profiles()
+    listed = ["".join(str(int(bit)) for bit in row) for row in present.tolist()]
+    optima = []
+    for profile in listed if line.profile else ():
+        ours = msgspec.structs.replace(line, method="aggregated", profile=profile, trained_on="")
+        earned = _run(ours, done, full=full, seed=seed).revenue if "1" in profile else 0.0
+        optima.append(earned or 0.0)
+    at = listed.index(line.profile) if line.profile else 0
+    value = theory.bound(line.method, line.aggregate, probabilities.tolist(), optima, at)
+    row = _theirs(line)
+    if line.method == "lemma-a1":
+        return msgspec.structs.replace(row, dsic="approx", regret=value)
+    return msgspec.structs.replace(row, dsic="approx", revenue=value)
+
+
+def _values_of(line: Published, setting: store.Setting) -> ValuationModel:
+    """Return the values that a line is evaluated on: of its setting, or of the rounds with its profile."""
+    import torch
+
+    from mechanisms.participation import Profiles, WithParticipation
+
+    if not line.profile:
+        return valuation_model(setting)
+    if len(line.profile) != setting.bidders or set(line.profile) - {"0", "1"}:
+        raise MalformedError(f"{setting.name}: profile {line.profile!r}, wanted {setting.bidders} digits 0 or 1")
+    everybody = valuation_model(msgspec.structs.replace(setting, participation={}))
+    present = torch.tensor([[digit == "1" for digit in line.profile]])
+    return WithParticipation(everybody, Profiles(present, torch.ones(1, dtype=torch.float64)))
+
+
+def _run(line: Published, done: Trained, *, full: bool, seed: int, device: torch.device | None = None) -> Row:
     import torch
 
     from mechanisms.affine import AffineMaximizer, SizeBoosted, WithFee
+    from mechanisms.aggregated import Aggregated
     from mechanisms.evaluation import evaluate
     from mechanisms.training.loop import step_generator
 
     torch.set_num_threads(1)
     setting = store.load(line.setting)
-    values = valuation_model(setting)
+    values = _values_of(line, setting)
     method = "ca-ama" if line.method == FORCED else line.method
-    key = (line.setting, method, seed)
+    key = (line.trained_on or line.setting, method, seed)
     if key not in done:
+        learned_from = store.load(key[0])
+        model = valuation_model(learned_from)
         begun = time.perf_counter()
         if method in CLASSIC:
-            built = _classic(method, setting, values)
+            built = _classic(method, learned_from, model)
         elif method in TICKETS:
-            built = _ticket(method, setting, values, full=full, seed=seed)
+            built = _ticket(method, learned_from, model, full=full, seed=seed)
         else:
-            built = _train(method, setting, values, full=full, seed=seed)
+            built = _train(method, learned_from, model, full=full, seed=seed, device=device)
         done[key] = built, time.perf_counter() - begun
     mechanism, seconds = done[key]
     if line.method == FORCED and isinstance(mechanism, WithFee):
         mechanism = replace(mechanism, opt_out=False)
     base = mechanism.base if isinstance(mechanism, WithFee) else mechanism
+    if isinstance(base, Aggregated):
+        base = base.stages[-1]
     states = len(base.boosts) * base.bidders * base.items if isinstance(base, SizeBoosted) else 1
     samples = FULL if full else max(20_000, min(QUICK, LARGE // states))
-    result = evaluate(mechanism, values, samples=samples, seed=12345, searched=200, draws=5)
+    if mechanism.truthful:  # the search looks for defects only
+        result = evaluate(mechanism, values, samples=samples, seed=12345, searched=200, draws=5)
+    else:
+        result = evaluate(mechanism, values, samples=samples, seed=12345, searched=1000, draws=100)
     trained = line.method not in CLASSIC
     used = None
     if isinstance(mechanism, AffineMaximizer):
@@ -211,7 +304,15 @@ def _classic(method: str, setting: store.Setting, values: ValuationModel) -> Mec
     return SecondPrice(setting.bidders, best_reserves(sample))
 
 
-def _train(method: str, setting: store.Setting, values: ValuationModel, *, full: bool, seed: int) -> Mechanism:
+def _train(
+    method: str,
+    setting: store.Setting,
+    values: ValuationModel,
+    *,
+    full: bool,
+    seed: int,
+    device: torch.device | None = None,
+) -> Mechanism:
     from mechanisms.training import Schedule, TextbookAMA, train
     from mechanisms.training.loop import step_generator
 
@@ -224,9 +325,11 @@ def _train(method: str, setting: store.Setting, values: ValuationModel, *, full:
         size = 2**15 if full else 512
         schedule = Schedule(9000 if full else 600, size, size, 100, 100, 0.01, every=100_000)
         return objective.mechanism(train(objective, values, schedule, seed=seed).best, values.scale)
+    if method == ALGNET and full:
+        method = ALGNET_PUBLISHED
     ours = objective_of(setting, method, seed)
     schedule = replace(schedule_of(setting, method), every=100_000)
-    return ours.mechanism(train(ours, values, schedule, seed=seed).best, values.scale)
+    return ours.mechanism(train(ours, values, schedule, seed=seed, device=device).best, values.scale)
 
 
 def _ticket(method: str, setting: store.Setting, values: ValuationModel, *, full: bool, seed: int) -> Mechanism:

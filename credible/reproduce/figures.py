@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EQUAL_REVENUE: Final = ("equal_revenue_001", "equal_revenue_002", "equal_revenue_005", "equal_revenue_01")
 TARGETS: Final = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)  # of the mean loss; ca-ama, figure 5
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # told apart by colour-blind eyes
+SAMPLES: Final = 50_000  # of a profile
 Rows = list[dict[str, object]]
 
 
@@ -33,7 +34,7 @@ def draw(
     """Draw a paper's figures into a folder: NAME.svg, and NAME.csv with the numbers in it.
 
     Args:
-        paper: lottery-ama or ca-ama.
+        paper: One that has figures.
         folder: Where to; made if it is not there.
         full: Train as long as the recipes say, else a third of it.
         seed: Of the trainings.
@@ -259,6 +260,66 @@ def _losses(share: float, seed: int) -> tuple[Figure, Rows]:
     return figure, rows
 
 
+def _by_profile(size: str, scenarios: int, best: dict[int, float]) -> Callable[[float, int], tuple[Figure, Rows]]:
+    """Return what draws revenue per participation profile, against its optimum and against its probability.
+
+    Args:
+        size: Of the settings `participation_SIZE_uniform_sN`.
+        scenarios: How many there are.
+        best: Best exactly truthful revenue known, by number of present bidders (reference results, section 1).
+    """
+
+    def make(share: float, seed: int) -> tuple[Figure, Rows]:
+        from credible.records.values import participation_model
+        from mechanisms.evaluation import evaluate
+        from mechanisms.participation import Profiles, WithParticipation
+
+        labels = {
+            "algnet": "ALGNet, tweaked",
+            "aggregated": "stage auctions",
+            "aggregated-generator": "generated stage auctions",
+        }
+        figure, axes = _axes(2, scenarios, 4 * scenarios, 6.5)
+        rows: Rows = []
+        for scenario in range(1, scenarios + 1):
+            setting = store.load(f"participation_{size}_uniform_s{scenario}")
+            everybody = valuation_model(msgspec.structs.replace(setting, participation={}))
+            model = participation_model(setting)
+            if model is None:
+                raise TypeError(f"{setting.name} has no participation")
+            present, chances = model.profiles()
+            kept = [k for k in chances.argsort(descending=True).tolist() if present[k].any()]
+            ticks = ["".join(str(int(bit)) for bit in present[k].tolist()) for k in kept]
+            optima = [best[int(present[k].sum())] for k in kept]
+            above, below = axes[0, scenario - 1], axes[1, scenario - 1]
+            above.plot(range(len(kept)), optima, "k_", markersize=18, label="best exactly truthful known")
+            for (method, label), colour, mark in zip(labels.items(), COLOURS, "osx", strict=False):
+                mechanism = _trained(setting, method, share, seed)
+                earned = []
+                for place, k in enumerate(kept):
+                    only = WithParticipation(everybody, Profiles(present[k : k + 1], chances.new_ones(1)))
+                    result = evaluate(mechanism, only, samples=SAMPLES, seed=12345, searched=200, draws=20)
+                    earned.append(result.revenue)
+                    rows.append(
+                        {
+                            "setting": setting.name, "profile": ticks[place], "probability": float(chances[k]),
+                            "method": method, "revenue": result.revenue, "revenue_se": result.revenue_se,
+                            "regret": result.regret, "regret_kind": result.regret_kind, "best_known": optima[place],
+                        }
+                    )  # fmt: skip
+                above.plot(range(len(kept)), earned, mark, color=colour, label=label)
+                shares = [revenue / optimum for revenue, optimum in zip(earned, optima, strict=True)]
+                below.plot([float(chances[k]) for k in kept], shares, mark, color=colour, label=label)
+            above.set(title=f"scenario {scenario}", xlabel="profile, the most frequent first", ylabel="revenue")
+            above.set_xticks(range(len(kept)), ticks)
+            below.axhline(1, color="black", linewidth=0.8)
+            below.set(xscale="log", xlabel="probability of the profile", ylabel="revenue over the best known")
+        axes[0, 0].legend(fontsize=8)
+        return figure, rows
+
+    return make
+
+
 FIGURES: Final[dict[str, tuple[tuple[str, Callable[[float, int], tuple[Figure, Rows]]], ...]]] = {
     "lottery-ama": (
         ("figure-3-menu-unit_2x4_spherical", _menu_of("unit_2x4_spherical", "lottery-ama")),
@@ -268,6 +329,10 @@ FIGURES: Final[dict[str, tuple[tuple[str, Callable[[float, int], tuple[Figure, R
         ("figures-2-and-4-training", _curves),
         ("figure-3-revenue-surfaces", _surfaces),
         ("figure-5-revenue-and-losses", _losses),
+    ),
+    "credible-auctions": (
+        ("profiles-2x2", _by_profile("2x2", 3, {1: 0.549201, 2: 0.874403})),
+        ("profiles-3x10", _by_profile("3x10", 3, {1: 3.477793, 2: 5.000, 3: 5.942})),
     ),
 }
 

@@ -17,6 +17,7 @@ RECORD: Final = "tsuchiura"
 METHODS: Final = (
     "lottery-ama", "menu-network", "size-boost", "size-boost-fee", "lottery-ama-fee", "ca-ama", "deterministic-ama",
     "mbarp", "vvca", "item-can", "aggregated", "aggregated-generator", "algnet",
+    "algnet-published",
 )  # fmt: skip
 
 

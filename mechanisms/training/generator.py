@@ -91,7 +91,7 @@ class ProfileGenerator:
         return draw
 
     def boosts(self) -> Float[Tensor, "profiles states"]:
-        """Return the boosts of every profile over the scale of the values, nobody's first, with their autograd graph."""
+        """Return the boosts of every profile, over the scale of the values, with their autograd graph."""
         device = self.layers["boost_0"].device
         if not self._constants or self._constants[0].device != device:  # once: a recorded step cannot copy
             self._constants = tuple(part.to(device) for part in self._inputs())

@@ -28,7 +28,7 @@ FIELDS = {
 @pytest.mark.parametrize("paper", tables.papers())
 def test_every_line_names_a_setting_and_a_method_that_fit(paper: str) -> None:
     for line in tables.load(paper).row:
-        setting = store.load(line.setting)
+        setting = store.load(line.trained_on or line.setting)
         if line.method not in tables.SPECIAL:
             objective_of(setting, line.method, 0)
         if line.method == tables.PUBLISHED:
@@ -37,7 +37,11 @@ def test_every_line_names_a_setting_and_a_method_that_fit(paper: str) -> None:
 
 @pytest.mark.parametrize("paper", tables.papers())
 def test_no_line_is_there_twice(paper: str) -> None:
-    run = [(line.table, line.setting, line.method) for line in tables.load(paper).row if line.method != "published"]
+    run = [
+        (line.table, line.setting, line.method, line.profile, line.trained_on)
+        for line in tables.load(paper).row
+        if line.method != "published"
+    ]
     assert len(set(run)) == len(run)
 
 
@@ -52,7 +56,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_papers_that_are_not_known_are_refused() -> None:
-    with pytest.raises(MalformedError, match="wanted one of ca-ama, lottery-ama"):
+    with pytest.raises(MalformedError, match="wanted one of ca-ama, credible-auctions, lottery-ama"):
         tables.load("regretnet")
     assert run_command(["reproduce", "regretnet"]) == 3
     assert run_command(["reproduce", "ca-ama", "--setting", "nowhere"]) == 2
@@ -157,6 +161,9 @@ def test_every_figure_is_drawn_with_its_numbers_beside_it(tmp_path: Path, monkey
         return replace(schedule_of(setting, method), iterations=4, batch_start=32, batch_end=32)
 
     monkeypatch.setattr(figures, "schedule_of", short)
+    monkeypatch.setattr(figures, "SAMPLES", 500)
+    for module in ("aggregated", "generator", "size_boost"):
+        monkeypatch.setattr(f"mechanisms.training.{module}.POOL", 1024)
     for paper in tables.papers():
         folder = tmp_path / paper
         assert run_command(["reproduce", paper, "--figures", str(folder)]) == 0

@@ -86,9 +86,7 @@ def test_the_inner_maximum_is_what_an_optimiser_finds() -> None:
 
 def test_the_paper_s_figures() -> None:  # tables 1 and 2
     for revenue, regret, printed in ((0.470, 0.005, 0.375), (0.580, 0.009, 0.444), (0.765, 0.013, 0.577)):
-        assert revenue_without_regret(revenue, regret) == pytest.approx(
-            printed, abs=0.004
-        )  # they rounded
+        assert revenue_without_regret(revenue, regret) == pytest.approx(printed, abs=0.004)  # they rounded
     assert aggregated_revenue(SCENARIO_3, [0.874403, 0.549201, 0.549201, 0]) == pytest.approx(0.737602, abs=1e-6)
 
 
