@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EQUAL_REVENUE: Final = ("equal_revenue_001", "equal_revenue_002", "equal_revenue_005", "equal_revenue_01")
 TARGETS: Final = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)  # of the mean loss; ca-ama, figure 5
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # told apart by colour-blind eyes
+LEAST: Final = 50  # iterations of a training
 SAMPLES: Final = 50_000  # of a profile
 Rows = list[dict[str, object]]
 
@@ -83,7 +84,7 @@ def _trained(
 
     values = valuation_model(setting)
     schedule = schedule_of(setting, method)
-    iterations = max(50, round(schedule.iterations * share))
+    iterations = max(LEAST, round(schedule.iterations * share))
     schedule = replace(schedule, iterations=iterations, every=10**6 if curve is None else max(1, iterations // 40))
     objective = objective_of(setting, method, seed)
 

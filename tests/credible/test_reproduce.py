@@ -162,6 +162,7 @@ def test_every_figure_is_drawn_with_its_numbers_beside_it(tmp_path: Path, monkey
 
     monkeypatch.setattr(figures, "schedule_of", short)
     monkeypatch.setattr(figures, "SAMPLES", 500)
+    monkeypatch.setattr(figures, "LEAST", 4)
     for module in ("aggregated", "generator", "size_boost"):
         monkeypatch.setattr(f"mechanisms.training.{module}.POOL", 1024)
     for paper in tables.papers():
