@@ -73,7 +73,7 @@ def goals(names: list[str], samples: int, iterations: int | None) -> None:
             goal = GOALS[name] if method == "aggregated" else None
             say(
                 part="goals", setting=name, method=method, revenue=round(result.revenue, 5),
-                revenue_se=round(result.revenue_se, 5), goal=goal, reached=None if goal is None else earned[method] >= goal,
+                revenue_se=round(result.revenue_se, 5), goal=goal, reached=goal is not None and result.revenue >= goal,
                 of_stage_auctions=round(result.revenue / earned["aggregated"], 5), seconds=round(seconds, 1),
                 misreport_gain=result.regret_found, ir_loss=result.ir_loss,
             )  # fmt: skip
@@ -125,15 +125,16 @@ def size(bidders: int, iterations: int) -> None:
         )  # fmt: skip
 
 
-def on_gpu(names: list[str], samples: int, steps: dict[str, int] | None, also_cpu: bool) -> None:
+def on_gpu(names: list[str], samples: int, steps: dict[str, int] | None, also_cpu: bool, methods: list[str]) -> None:
     """Seconds per iteration and revenue on a GPU, beside the CPU's where asked."""
     for name in names:
-        values = valuation_model(store.load(name))
-        for method in ("aggregated", "aggregated-generator", "algnet"):
+        setting = store.load(name)
+        values = valuation_model(setting)
+        for method in (m for m in methods if m in setting.train):
             iterations = None if steps is None else steps[method]
-            for place in ("cuda", "cpu") if also_cpu and method != "algnet" else ("cuda",):
+            for place in ("cuda", "cpu") if also_cpu and not method.startswith("algnet") else ("cuda",):
                 mechanism, seconds = learned(name, method, 0, torch.device(place), iterations)
-                count = iterations or store.load(name).train[method].iterations
+                count = iterations or setting.train[method].iterations
                 result = evaluate(mechanism, values, samples=samples, seed=12345, searched=200, draws=5)
                 say(
                     part="gpu", setting=name, method=method, device=place, seconds=round(seconds, 1),
@@ -147,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", action="append", choices=["goals", "sizes", "gpu"])
     parser.add_argument("--setting", action="append", choices=list(GOALS))
+    parser.add_argument("--method", action="append", help="of the part `gpu`")
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--cpu", action="store_true", help="the part `gpu` also trains on the CPU")
     parser.add_argument("--small", action="store_true", help="a hundredth of the work: that it runs")

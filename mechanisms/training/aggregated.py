@@ -79,6 +79,7 @@ class AggregatedSizeBoosts:
                 f"{len(self.present)} profiles of {bidders} x {items} are too many to train one by one; generate them"
             )
         self._pool_rows = min(POOL, rows)
+        self._here = self.present.to(torch.float32)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the trained tensor by name: boosts by profile and class, shape (starts, profiles, classes)."""
@@ -109,8 +110,9 @@ class AggregatedSizeBoosts:
         progress: float | Tensor = 0.0,
     ) -> tuple[dict[str, Tensor], Float[Tensor, " starts"]]:
         """Return the gradient of the negative surrogate revenues (AMA-6), and their mean over profiles by start."""
-        here = self.present.to(drawn)
-        slopes, revenue = profile_slopes(drawn, self.boosts, here, temperature)
+        if self._here.device != drawn.device:  # once: a step recorded on a GPU cannot copy from the CPU
+            self._here = self._here.to(drawn)
+        slopes, revenue = profile_slopes(drawn, self.boosts, self._here, temperature)
         return {"boosts": -slopes}, revenue.mean(1)
 
     def mechanism(self, start: int = 0, scale: float = 1.0) -> Aggregated:

@@ -54,18 +54,18 @@ class ProfileGenerator:
         self.vectors = programme(bidders, items).vectors
         self.present = all_present(bidders)
         self._reserve = reserve
-        # nobody's number is never read where bidders are alike
         self.layers = {
-            "identity": torch.randn(1, bidders, IDENTITY, generator=generator) * (0.0 if exchangeable else 0.5),
-            **initial_layers("token", 1, [IDENTITY + 3, hidden, hidden], generator),
+            **initial_layers("token", 1, [(0 if exchangeable else IDENTITY) + 3, hidden, hidden], generator),
             **initial_layers("boost", 1, [hidden + 3, hidden, 1], generator),
         }
         self.layers["boost_1"] *= 0.1  # so that the reserves decide at first
+        if not exchangeable:
+            self.layers["identity"] = torch.randn(1, bidders, IDENTITY, generator=generator) * 0.5
         self._constants: tuple[Tensor, ...] = ()
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the network's tensors by name."""
-        return {name: tensor for name, tensor in self.layers.items() if name != "identity" or not self.exchangeable}
+        return self.layers
 
     def source(self, values: ValuationModel, seed: int) -> Callable[[int, Generator], tuple[Tensor, Tensor]]:
         """Return what draws profile numbers and tables (SIZE-2, SIZE-3), over the scale of the values.
@@ -96,9 +96,10 @@ class ProfileGenerator:
         if not self._constants or self._constants[0].device != device:  # once: a recorded step cannot copy
             self._constants = tuple(part.to(device) for part in self._inputs())
         owned, here, totals, start = self._constants
-        sizes = owned.shape[0]
-        identity = self.layers["identity"][0].repeat_interleave(sizes // self.bidders, dim=0)
-        tokens = perceptron(self.layers, "token", torch.cat([identity, owned], dim=1)[None])[0]
+        if not self.exchangeable:
+            identity = self.layers["identity"][0].repeat_interleave(self.items + 1, dim=0)
+            owned = torch.cat([identity, owned], dim=1)
+        tokens = perceptron(self.layers, "token", owned[None])[0]
         by_bidder = tokens.view(self.bidders, -1, tokens.shape[1])  # (bidders, sizes 0..m, hidden)
         held = torch.stack([by_bidder[i, self._sizes[:, i]] for i in range(self.bidders)], dim=1)
         pooled = torch.einsum("gi,sih->gsh", here, torch.tanh(held))
