@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -96,7 +97,7 @@ def size(bidders: int, iterations: int) -> None:
     values = WithParticipation(Uniform(bidders, 2), model)
     schedule = Schedule(iterations, 2048, 2048, 5, 600, 0.02, every=10**9)
     figures: dict[str, object] = {"part": "sizes", "bidders": bidders, "items": 2, "profiles": 2**bidders}
-    kinds = {
+    kinds: dict[str, Callable[[], AggregatedSizeBoosts | ProfileGenerator]] = {
         "stage auctions, shared": lambda: AggregatedSizeBoosts(bidders, 2, [0.5]),
         "generated, one for each profile": lambda: ProfileGenerator(
             bidders, 2, step_generator(0, 4, 0), reserve=0.5, hidden=32, exchangeable=False
@@ -168,12 +169,8 @@ def main() -> None:
                 raise SystemExit(f"{bidders} bidders: the process ended with {child.exitcode}")
     if "gpu" in parts:
         say(device=torch.cuda.get_device_name(), torch=torch.__version__)
-        on_gpu(
-            names,
-            samples,
-            dict.fromkeys(("aggregated", "aggregated-generator", "algnet"), 5) if given.small else None,
-            given.cpu,
-        )
+        methods = given.method or ["aggregated", "aggregated-generator", "algnet"]
+        on_gpu(names, samples, dict.fromkeys(methods, 5) if given.small else None, given.cpu, methods)
 
 
 if __name__ == "__main__":

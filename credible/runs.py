@@ -82,7 +82,7 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
             return AlgNetTraining(
                 setting.bidders, setting.items, generator, width=recipe.hidden, depth=recipe.layers,
                 misreport_steps=recipe.misreport_steps, misreport_rate=recipe.misreport_rate,
-                patience=recipe.patience, starts=recipe.starts if starts is None else starts,
+                reach=recipe.reach, patience=recipe.patience, starts=recipe.starts if starts is None else starts,
             )  # fmt: skip
         if method == "item-can":
             return ConditionalAuction(

@@ -162,12 +162,13 @@ def reproduce(
         device: Where to train, the CPU if left out.
     """
     trained: Trained = {}
+    optima: dict[tuple[str, str], float] = {}  # by setting and profile: what bounds start from
     for line in lines:
         started(line)
         if line.method in (PUBLISHED, PROBABILITY):
             yield _theirs(line)
         elif line.method in THEORY:
-            yield _bounded(line, trained, full=full, seed=seeds[0])
+            yield _bounded(line, trained, optima, full=full, seed=seeds[0])
         else:
             for seed in seeds[:1] if line.method in CLASSIC else seeds:
                 yield _run(line, trained, full=full, seed=seed, device=device)
@@ -190,7 +191,7 @@ def _probability(line: Published) -> float | None:
     return float(probabilities[listed.index(line.profile)]) if line.profile in listed else 0.0
 
 
-def _bounded(line: Published, done: Trained, *, full: bool, seed: int) -> Row:
+def _bounded(line: Published, done: Trained, optima: dict[tuple[str, str], float], *, full: bool, seed: int) -> Row:
     """Return a bound on a stage auction, with our exactly DSIC revenues as the optima."""
     if line.aggregate is None:
         raise MalformedError(f"{line.setting}: {line.method} has no aggregate to start from")
@@ -199,13 +200,14 @@ def _bounded(line: Published, done: Trained, *, full: bool, seed: int) -> Row:
         raise MalformedError(f"{line.setting} has no participation, so no profiles to bound")
     present, probabilities = model.profiles()
     listed = ["".join(str(int(bit)) for bit in row) for row in present.tolist()]
-    optima = []
     for profile in listed if line.profile else ():
-        ours = msgspec.structs.replace(line, method="aggregated", profile=profile, trained_on="")
-        earned = _run(ours, done, full=full, seed=seed).revenue if "1" in profile else 0.0
-        optima.append(earned or 0.0)
+        if (line.setting, profile) not in optima:
+            ours = msgspec.structs.replace(line, method="aggregated", profile=profile, trained_on="")
+            earned = _run(ours, done, full=full, seed=seed).revenue if "1" in profile else 0.0
+            optima[line.setting, profile] = earned or 0.0
+    best = [optima.get((line.setting, profile), 0.0) for profile in listed]
     at = listed.index(line.profile) if line.profile else 0
-    value = theory.bound(line.method, line.aggregate, probabilities.tolist(), optima, at)
+    value = theory.bound(line.method, line.aggregate, probabilities.tolist(), best, at)
     row = _theirs(line)
     if line.method == "lemma-a1":
         return msgspec.structs.replace(row, dsic="approx", regret=value)

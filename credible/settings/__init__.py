@@ -39,7 +39,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `gamma`, `target` (in units of value), `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`,
     `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`. Of aggregated
     auctions: `reserves`, `shared` (exchangeable bidders share stage auctions). Of algnet: `hidden`, `layers`, `starts`,
-    `misreport_steps`, `misreport_rate`, `patience` (see `AlgNetTraining`).
+    `misreport_steps`, `misreport_rate`, `reach`, `patience` (see `AlgNetTraining`).
     """
 
     iterations: int
@@ -66,6 +66,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     varying: bool = False
     misreport_steps: int = 100
     misreport_rate: float = 0.001
+    reach: float = 1.0
     patience: int = 0
 
 

@@ -34,6 +34,7 @@ class AlgNetTraining:
         depth: Number of layers of all networks.
         misreport_steps: Most steps of the misreporter's Adam for one step of the auction.
         misreport_rate: Its learning rate.
+        reach: Misreports go up to so many times the value: 1 in the paper, which leaves overbidding unpunished.
         patience: It stops after so many steps without more regret; never if 0, nor on a GPU.
         starts: Auctions trained side by side.
     """
@@ -48,6 +49,7 @@ class AlgNetTraining:
         depth: int,
         misreport_steps: int,
         misreport_rate: float,
+        reach: float = 1.0,
         patience: int = 0,
         starts: int = 1,
     ) -> None:
@@ -55,7 +57,7 @@ class AlgNetTraining:
             raise ValueError(f"{misreport_steps} misreport steps, {depth} layers of {width}, wanted at least 1, 2, 1")
         self.bidders, self.items, self.starts = bidders, items, starts
         self._width, self._depth, self._patience = width, depth, patience
-        self._steps, self._rate = misreport_steps, misreport_rate
+        self._steps, self._rate, self._reach = misreport_steps, misreport_rate, reach
         self.layers = alg_layers(starts, bidders, items, width=width, depth=depth, generator=generator)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -80,7 +82,7 @@ class AlgNetTraining:
     def misreport(
         self, values: Float[Tensor, "batch bidders items"], progress: float | Tensor
     ) -> Float[Tensor, "starts batch bidders items"]:
-        """Return what a misreporter trained from scratch reports: ratios in [0, 1] of the values (section 5.3)."""
+        """Return what a misreporter trained from scratch reports: ratios in [0, reach] of the values (section 5.3)."""
         n, m, device = self.bidders, self.items, values.device
         fresh = None if device.type == "cuda" else step_generator(0, 11, int(float(progress) * 2**30))
         widths = [n * m, *[self._width] * (self._depth - 1), n * m]
@@ -89,7 +91,7 @@ class AlgNetTraining:
         flat = values.reshape(1, len(values), -1).expand(self.starts, -1, -1)
 
         def reports() -> Tensor:
-            ratio = torch.sigmoid(perceptron(lie, "lie", flat))
+            ratio = self._reach * torch.sigmoid(perceptron(lie, "lie", flat))
             return ratio.view(self.starts, len(values), n, m) * values
 
         best, stale = -torch.inf, 0

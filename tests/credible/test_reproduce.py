@@ -173,3 +173,42 @@ def test_every_figure_is_drawn_with_its_numbers_beside_it(tmp_path: Path, monkey
             assert "<svg" in (folder / f"{name}.svg").read_text(encoding="utf-8")
             with (folder / f"{name}.csv").open(encoding="utf-8") as file:
                 assert list(csv.DictReader(file))
+
+
+def test_stage_auctions_beside_the_paper_of_aggregated_auctions(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = tables.load("credible-auctions").row
+    setting = "participation_2x2_uniform_s1"
+    lines = [row for row in chosen if row.setting == setting and row.method in ("aggregated", "lemma-a2", "theorem-a3")]
+    rows = list(tables.reproduce(lines, full=False, seeds=[0]))
+    whole = next(row for row in rows if row.table == "1")
+    assert whole.revenue is not None
+    assert whole.revenue_se is not None
+    assert abs(whole.revenue - 0.513361) < 4.5 * whole.revenue_se  # reference results, section 1
+    assert (whole.dsic, whole.regret, whole.regret_kind) == ("exact", 0.0, "exact_zero")
+    parts = {row.profile: row for row in rows if row.table == "3"}
+    assert {name: row.probability for name, row in parts.items()} == pytest.approx({"11": 0.16, "10": 0.04, "01": 0.64})
+    for row in parts.values():
+        best = 0.874403 if row.profile == "11" else 0.549201
+        assert row.revenue == pytest.approx(best, abs=4.5 * (row.revenue_se or 0) + 0.0005)
+    bounds = {(row.method, row.profile): row for row in rows if row.table == "A.3"}
+    for profile in parts:  # what the paper prints lies between its own bounds
+        low, high = bounds["theorem-a3", profile], bounds["lemma-a2", profile]
+        assert low.revenue is not None
+        assert high.revenue is not None
+        assert low.published_revenue is not None
+        assert low.revenue < low.published_revenue < high.revenue
+        assert low.dsic == "approx"
+    assert run_command(["reproduce", "credible-auctions", "--method", "probability"]) == 0
+    text = capsys.readouterr().out
+    assert "0.081" in text  # erratum 3
+    assert "0.091" in text
+
+
+def test_an_untweaked_auction_is_trained_where_everybody_comes() -> None:
+    line = tables.Published("2", "participation_2x2_uniform_s1", "size-boost", "one", trained_on="additive_2x2_uniform")
+    (row,) = tables.reproduce([line], full=False, seeds=[0])
+    assert row.revenue == pytest.approx(0.511782, abs=4.5 * (row.revenue_se or 0) + 0.0005)  # reference results
+    assert row.trained_on == "additive_2x2_uniform"
+    bad = msgspec.structs.replace(line, profile="1")
+    with pytest.raises(MalformedError, match="wanted 2 digits"):
+        next(tables.reproduce([bad], full=False, seeds=[0]))
