@@ -74,7 +74,8 @@ def goals(names: list[str], samples: int, iterations: int | None) -> None:
             goal = GOALS[name] if method == "aggregated" else None
             say(
                 part="goals", setting=name, method=method, revenue=round(result.revenue, 5),
-                revenue_se=round(result.revenue_se, 5), goal=goal, reached=goal is not None and result.revenue >= goal,
+                revenue_se=round(result.revenue_se, 5), goal=goal,
+                reached=None if goal is None else result.revenue >= goal,
                 of_stage_auctions=round(result.revenue / earned["aggregated"], 5), seconds=round(seconds, 1),
                 misreport_gain=result.regret_found, ir_loss=result.ir_loss,
             )  # fmt: skip

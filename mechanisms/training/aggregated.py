@@ -24,6 +24,7 @@ BARRED: Final = -1000.0  # an item of an absent seat, over the scale of the valu
 POOL: Final = 1 << 17  # profiles of valuations, as far as memory allows
 POOL_NUMBERS: Final = 1 << 26
 LEAST_POOL: Final = 512
+LEAST_ROUNDS: Final = 64  # of a record
 
 
 def profile_tables(
@@ -89,8 +90,29 @@ class AggregatedSizeBoosts:
         """Return where minibatches come from: a pool of valuations with the tables of every profile."""
         everyone = values.values if isinstance(values, WithParticipation) else values
         profiles = (everyone.sample(self._pool_rows, step_generator(seed, 7, 0)) / values.scale).to(torch.float32)
-        pool = torch.stack([self._tables(profiles, here) for here in self.present], dim=1)
+        if not isinstance(values, WithParticipation) and not (profiles > 0).any(2).all():
+            pool = torch.stack([self._tables(self._attended(profiles, here), here) for here in self.present], dim=1)
+        else:
+            pool = torch.stack([self._tables(profiles, here) for here in self.present], dim=1)
         return lambda count, generator: pool[torch.randint(len(pool), (count,), generator=generator)]
+
+    def _attended(
+        self, values: Float[Tensor, "batch bidders items"], here: Bool[Tensor, " bidders"]
+    ) -> Float[Tensor, "batch bidders items"]:
+        """Return as many profiles of the rounds in which exactly these came, where the sample itself says who comes.
+
+        Exchangeable bidders: rounds with as many present, who take the first seats. Where fewer than `LEAST_ROUNDS`
+        rounds had them, all rounds stand in.
+        """
+        came = (values > 0).any(2)
+        if self.exchangeable:
+            chosen = came.sum(1) == here.sum()
+            order = came.long().argsort(dim=1, descending=True, stable=True)
+            values = values.gather(1, order[:, :, None].expand_as(values))
+        else:
+            chosen = (came == here).all(1)
+        rounds = values[chosen] if int(chosen.sum()) >= LEAST_ROUNDS else values
+        return rounds[torch.arange(len(values)) % len(rounds)]
 
     def _tables(
         self, values: Float[Tensor, "batch bidders items"], here: Bool[Tensor, " bidders"]

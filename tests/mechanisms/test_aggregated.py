@@ -195,6 +195,35 @@ def test_unlike_bidders_get_stage_auctions_of_their_own() -> None:
         assert float(revenue(auction.run(draws, present)).mean()) == pytest.approx(best, rel=0.02)
 
 
+class Recorded:
+    """One item, who comes is in the sample: alone bidders value it 1/4 or 1/2, two bidders U[0, 1]."""
+
+    bidders, items, scale = 2, 1, 1.0
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw rounds of one bidder in either seat, of two, of nobody."""
+        values = Uniform(2, 1).sample(count, generator)
+        kind = torch.randint(4, (count,), generator=generator)
+        alone = 0.25 + 0.25 * torch.randint(2, (count,), generator=generator).double()
+        for seat in range(2):
+            values[kind == seat] = 0
+            values[kind == seat, seat, 0] = alone[kind == seat]
+        values[kind == 3] = 0
+        return values
+
+
+def test_a_record_s_own_participation_is_what_its_stage_auctions_learn() -> None:
+    objective = AggregatedSizeBoosts(2, 1, [0.2])
+    train(objective, Recorded(), Schedule(300, 512, 512, 5, 300, 0.02, every=1000), seed=0)
+    auction = objective.mechanism()
+    draws = Recorded().sample(40_000, step_generator(12, 0, 0))
+    alone = draws[(draws > 0).any(2).sum(1) == 1]
+    # either price, 1/4 always or 1/2 half of the time, earns 1/4; reserve 1/2 among two earns 5/12
+    assert float(revenue(auction.run(alone)).mean()) > 0.24
+    both = draws[(draws > 0).any(2).all(1)]
+    assert float(revenue(auction.run(both)).mean()) == pytest.approx(5 / 12, abs=0.015)
+
+
 def test_the_artifact_earns_what_the_floats_earn_and_no_lie_is_found() -> None:
     model = WithParticipation(Uniform(2, 2), Independent(torch.tensor([0.2, 0.8], dtype=torch.float64)))
     auction = random_aggregated(2, 2, 11, exchangeable=True)
