@@ -86,8 +86,9 @@ def profile_revenue_floors_tight(
     proposition has rev*_i and rgt_i under the sum; the argument needs rev*_j and rgt / q_j.
     """
     q, best = _positive(probabilities), np.asarray(optima, dtype=np.float64)
-    others = (q @ best) - q * best
-    floors: npt.NDArray[np.float64] = (revenue - (np.sqrt(np.maximum(others, 0)) + regret**0.5) ** 2) / q
+    # summed without the profile's own term: taking it off the whole would leave rounding under the root
+    others = (q * best * (1 - np.eye(len(q)))).sum(axis=1)
+    floors: npt.NDArray[np.float64] = (revenue - (np.sqrt(others) + regret**0.5) ** 2) / q
     return floors
 
 
