@@ -89,6 +89,8 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
                 setting.bidders, setting.items, generator, hidden=recipe.hidden, shared=recipe.shared
             )
         reserves = recipe.reserves if starts is None else recipe.reserves[:starts]
+        if method in ("aggregated", "aggregated-generator") and not reserves:
+            raise ValueError("no starting reserve was given")
         if method == "aggregated-generator":
             return ProfileGenerator(
                 setting.bidders, setting.items, generator, reserve=reserves[0], hidden=recipe.hidden,

@@ -14,6 +14,7 @@ from credible.money import format_fine
 from credible.records.values import drawn_presence, drawn_rounds, recorded_rounds
 from credible.simulation.agents import (
     AgentScenario,
+    Rare,
     attended_values,
     auctioneer_agent,
     bidder_agent,
@@ -109,11 +110,14 @@ def simulate(
             if (chosen.bidders, chosen.items) != (header.bidders, header.items):
                 raise ValueError(f"setting {setting} is for {chosen.bidders} x {chosen.items}, the artifact for "
                                  f"{header.bidders} x {header.items}")  # fmt: skip
+        kind = auctioneer_agent(auctioneer, agents)
+        if issubclass(kind, Rare) and len(kind.mask) != header.bidders:
+            raise ValueError(f"{auctioneer} names {len(kind.mask)} seats, the artifact has {header.bidders}")
         scenario = AgentScenario(
             [f"bidder-{seat}" for seat in range(header.bidders)],
             values,
             bidder_agent(bidders),
-            auctioneer_agent(auctioneer, agents),
+            kind,
         )
         rules = Rules(preset, rounds, k=k, q=chance, epoch=epoch, lag=max(epoch, 1), seeded=seed is not None, **options)
         with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:

@@ -56,11 +56,11 @@ def participation_model(setting: Setting) -> ParticipationModel | None:
     Raises:
         MalformedError: If the model is of no known kind or a parameter does not fit.
     """
-    from mechanisms.participation import named_participation
-
     parameters = dict(setting.participation)
     if not parameters:
-        return None
+        return None  # before anything needs torch: a core install simulates such settings
+    from mechanisms.participation import named_participation
+
     try:
         return named_participation(parameters.pop("kind"), setting.bidders, parameters)
     except ValueError as error:
@@ -69,12 +69,12 @@ def participation_model(setting: Setting) -> ParticipationModel | None:
 
 def drawn_presence(setting: Setting, rounds: int, secret: bytes) -> list[list[bool]] | None:
     """Return who comes in each of some consecutive rounds; the secret decides. None if the setting does not say."""
-    from mechanisms.participation import Markov
-    from mechanisms.training.loop import step_generator
-
     model = participation_model(setting)
     if model is None:
         return None
+    from mechanisms.participation import Markov
+    from mechanisms.training.loop import step_generator
+
     generator = step_generator(int.from_bytes(secret[:4], "big"), 9, 0)
     drawn = model.path(rounds, generator) if isinstance(model, Markov) else model.sample(rounds, generator)
     return [[bool(bit) for bit in row] for row in drawn.tolist()]

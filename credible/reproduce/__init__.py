@@ -168,7 +168,7 @@ def reproduce(
         if line.method in (PUBLISHED, PROBABILITY):
             yield _theirs(line)
         elif line.method in THEORY:
-            yield _bounded(line, trained, optima, full=full, seed=seeds[0])
+            yield _bounded(line, trained, optima, full=full, seed=seeds[0], device=device)
         else:
             for seed in seeds[:1] if line.method in CLASSIC else seeds:
                 yield _run(line, trained, full=full, seed=seed, device=device)
@@ -191,7 +191,15 @@ def _probability(line: Published) -> float | None:
     return float(probabilities[listed.index(line.profile)]) if line.profile in listed else 0.0
 
 
-def _bounded(line: Published, done: Trained, optima: dict[tuple[str, str], float], *, full: bool, seed: int) -> Row:
+def _bounded(
+    line: Published,
+    done: Trained,
+    optima: dict[tuple[str, str], float],
+    *,
+    full: bool,
+    seed: int,
+    device: torch.device | None,
+) -> Row:
     """Return a bound on a stage auction, with our exactly DSIC revenues as the optima."""
     if line.aggregate is None:
         raise MalformedError(f"{line.setting}: {line.method} has no aggregate to start from")
@@ -203,7 +211,7 @@ def _bounded(line: Published, done: Trained, optima: dict[tuple[str, str], float
     for profile in listed if line.profile else ():
         if (line.setting, profile) not in optima:
             ours = msgspec.structs.replace(line, method="aggregated", profile=profile, trained_on="")
-            earned = _run(ours, done, full=full, seed=seed).revenue if "1" in profile else 0.0
+            earned = _run(ours, done, full=full, seed=seed, device=device).revenue if "1" in profile else 0.0
             optima[line.setting, profile] = earned or 0.0
     best = [optima.get((line.setting, profile), 0.0) for profile in listed]
     at = listed.index(line.profile) if line.profile else 0

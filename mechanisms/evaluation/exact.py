@@ -13,9 +13,9 @@ from mechanisms.evaluation.measures import EXACT_ZERO, SCALES, SEARCHED, Evaluat
 
 
 def _run(engine: Engine, reports: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
-    """Run the reports of those who bid anything above zero: who does not is absent, which no class tells apart (AGG-4).
+    """Run the reports of those who bid anything above zero: who does not counts as absent (AGG-4).
 
-    Except that an absent bidder pays and wins nothing, where one of value zero may win what is worth nothing to it.
+    To the bidder itself both are worth nothing; an aggregated auction does tell them apart for the others.
     """
     return engine.run_arrays(reports, np.asarray((reports > 0).any(axis=2), dtype=np.int64))
 

@@ -131,7 +131,10 @@ def differential_check(
     )
     if (reference[0] != arrays["allocation"]).any() or (reference[1] != arrays["payment"]).any():
         raise DifferentialError("the artifact differs from onnx.reference")
-    exact = engine.run_arrays(bids, np.asarray((bids > 0).any(axis=2), dtype=np.int64))  # who bids zero is absent
+    came: npt.NDArray[np.int64] = np.ones(bids.shape[:2], dtype=np.int64)
+    if isinstance(exact_twin, IntegerAggregated):  # the float auction reads presence from bids (AGG-4)
+        came = np.asarray((bids > 0).any(axis=2), dtype=np.int64)
+    exact = engine.run_arrays(bids, came)
     outcome = mechanism.run(torch.from_numpy(bids.astype(np.float64) * float(unit)))
     shares = exact["allocation"] / header.unit_share
     paid = exact["payment"] * float(unit / header.unit_share)

@@ -201,5 +201,5 @@ def _all_profiles(bidders: int) -> Bool[Tensor, "profiles bidders"]:
 
 
 def _check(probabilities: Tensor) -> None:
-    if (probabilities < 0).any() or abs(float(probabilities.sum()) - 1) > 1e-9:
+    if not ((probabilities >= 0).all() and abs(float(probabilities.sum()) - 1) <= 1e-9):
         raise ValueError(f"probabilities must be at least 0 and sum to 1, got {probabilities.tolist()}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 from typing import Any, Final
 
 import torch
@@ -43,8 +42,11 @@ def named_participation(name: str, bidders: int, parameters: Mapping[str, Any]) 
         if key != "profiles" and not all(isinstance(n, int | float) and not isinstance(n, bool) for n in value):
             raise ValueError(f"participation.{key} is {value!r}, wanted numbers")
     if name == "profiles":
-        known = {"".join(digits) for digits in product("01", repeat=bidders)} if bidders <= 16 else set()
-        wrong = [text for text in parameters["profiles"] if text not in known]
+        wrong = [
+            text
+            for text in parameters["profiles"]
+            if not isinstance(text, str) or len(text) != bidders or set(text) - {"0", "1"}
+        ]
         if wrong:
             raise ValueError(f"participation.profiles has {wrong[0]!r}, wanted texts of {bidders} digits 0 or 1")
         if len(parameters["profiles"]) != len(parameters["probabilities"]):

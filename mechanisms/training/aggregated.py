@@ -11,6 +11,7 @@ from typing import Final
 
 import torch
 from jaxtyping import Bool, Float
+from protocol.artifact.classes.aggregated import MAX_BIDDERS
 from torch import Generator, Tensor
 
 from mechanisms.affine.size_boost import CHUNK, SizeBoosted, programme, rival_states
@@ -60,6 +61,8 @@ class AggregatedSizeBoosts:
     """
 
     def __init__(self, bidders: int, items: int, reserves: Sequence[float], *, exchangeable: bool = True) -> None:
+        if bidders > MAX_BIDDERS:
+            raise ValueError(f"{bidders} bidders have too many profiles, at most {MAX_BIDDERS} bidders")
         if not reserves:
             raise ValueError("no starting reserve was given")
         self.bidders, self.items, self.starts, self.exchangeable = bidders, items, len(reserves), exchangeable

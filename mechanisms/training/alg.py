@@ -53,6 +53,8 @@ class AlgNetTraining:
         patience: int = 0,
         starts: int = 1,
     ) -> None:
+        if starts < 1:
+            raise ValueError(f"{starts} networks side by side, wanted at least 1")
         if misreport_steps < 1 or depth < 2 or width < 1:
             raise ValueError(f"{misreport_steps} misreport steps, {depth} layers of {width}, wanted at least 1, 2, 1")
         self.bidders, self.items, self.starts = bidders, items, starts

@@ -11,6 +11,7 @@ from typing import Final
 
 import torch
 from jaxtyping import Float, Int
+from protocol.artifact.classes.aggregated import MAX_BIDDERS
 from torch import Generator, Tensor
 
 from mechanisms.affine.size_boost import programme
@@ -24,6 +25,7 @@ from mechanisms.valuations import ValuationModel
 
 POOL: Final = 1 << 17
 POOL_NUMBERS: Final = 1 << 26
+LARGEST: Final = 1 << 28  # numbers of one tensor of the network
 EVEN: Final = 0.5  # share of the sample that is spread evenly over the profiles (PART-4)
 IDENTITY: Final = 4  # numbers that tell bidders apart
 
@@ -48,10 +50,17 @@ class ProfileGenerator:
     def __init__(
         self, bidders: int, items: int, generator: Generator, *, reserve: float, hidden: int, exchangeable: bool = True
     ) -> None:
-        if bidders > 12:
-            raise ValueError(f"{bidders} bidders have too many profiles, at most 12 bidders")
+        if bidders > MAX_BIDDERS:
+            raise ValueError(f"{bidders} bidders have too many profiles, at most {MAX_BIDDERS} bidders")
+        if hidden < 1:
+            raise ValueError(f"a network of width {hidden}, wanted at least 1")
         self.bidders, self.items, self.exchangeable = bidders, items, exchangeable
         self.vectors = programme(bidders, items).vectors
+        self._rows = min(POOL, POOL_NUMBERS // ((bidders + 1) * len(self.vectors)))
+        if self._rows < 1 << bidders or len(self.vectors) * hidden << bidders > LARGEST:
+            raise ValueError(
+                f"{1 << bidders} profiles of {bidders} x {items} with width {hidden} are too many to train"
+            )
         self.present = all_present(bidders)
         self._reserve = reserve
         self.layers = {
@@ -72,14 +81,14 @@ class ProfileGenerator:
 
         Half of the pool is drawn as often as profiles come, half evenly over all that can come.
         """
-        rows = min(POOL, POOL_NUMBERS // ((self.bidders + 1) * len(self.vectors)))
+        rows = self._rows
         generator = step_generator(seed, 7, 0)
         if isinstance(values, WithParticipation):
             drawn = stratified(values.values, values.participation, rows, generator, least=EVEN)
             sampled, present = drawn.values, drawn.present
         else:
             sampled = values.sample(rows, generator)
-            present = torch.ones(rows, self.bidders, dtype=torch.bool)
+            present = (sampled > 0).any(2)  # a record says itself who came
         some = present.any(1)  # nobody pays where nobody is
         numbers = profile_numbers(present[some])
         pool = profile_tables((sampled[some] / values.scale).to(torch.float32), present[some])

@@ -126,3 +126,33 @@ def test_auctioneers_of_rare_profiles_by_name() -> None:
     for text in ("rare", "rare:101", "rare:12:3", "rare:101:x"):
         with pytest.raises(ValueError, match="wanted rare:PROFILE:ROUNDS"):
             auctioneer_agent(text, b"")
+
+
+def test_profiles_that_do_not_fit_the_artifact_are_refused(artifact: Path, tmp_path: Path) -> None:
+    options = ["--setting", SETTING, "--rounds", "3", "--auctioneer", "rare:110:5", "--out", str(tmp_path / "s")]
+    assert run_command(["simulate", str(artifact), *options]) == 2
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("probabilities = [0.2, 0.8]", 'kind = "profiles"\nprofiles = [[1, 1], [0, 1]]\nprobabilities = [0.2, 0.8]'),
+        ("probabilities = [0.2, 0.8]", 'kind = "profiles"\nprofiles = ["11", "01"]\nprobabilities = [nan, 0.8]'),
+    ],
+)
+def test_nonsense_in_a_setting_is_malformed(old: str, new: str, tmp_path: Path) -> None:
+    text = (store.FOLDER / f"{SETTING}.toml").read_text(encoding="utf-8").replace('kind = "independent"\n', "")
+    bad = tmp_path / "bad.toml"
+    bad.write_text(text.replace(old, new))
+    options = ["train", str(bad), "--method", "aggregated", "--iterations", "2", "--out", str(tmp_path / "run")]
+    assert run_command(options) == 3
+
+
+def test_a_recipe_without_reserves_is_malformed(tmp_path: Path) -> None:
+    text = (store.FOLDER / f"{SETTING}.toml").read_text(encoding="utf-8")
+    bad = tmp_path / "bad.toml"
+    bad.write_text(text.replace("reserves = [0.5]\n", ""))
+    for method in ("aggregated", "aggregated-generator"):
+        options = ["train", str(bad), "--method", method, "--iterations", "2", "--out", str(tmp_path / "run")]
+        assert run_command(options) == 3

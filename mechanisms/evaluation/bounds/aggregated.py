@@ -1,10 +1,10 @@
 """What the revenue and regret of an aggregated auction say of its stage auctions (credible-repeated-auctions, A.3).
 
-One notion of regret throughout, a mean over profiles that is never negative: summed over bidders or averaged over them,
-but the same for the whole and for its parts. `optima` are the greatest revenues of truthful auctions by participation
-profile, or anything above them: with mere floors of those the ceilings below, and the floors made from them, are not
-proved. They rest on corollary A.0.1, which is about Bayes-Nash truthfulness, so for two bidders and more the optima are
-those of Bayes-Nash truthful auctions, which may exceed the best DSIC revenue.
+Regret is a mean over profiles, never negative and summed over bidders; averaged over bidders only lemma A.1 holds.
+`optima` are the greatest revenues of truthful auctions by participation profile, or anything above them: with mere
+floors of those the ceilings below, and the floors made from them, are not proved. They rest on corollary A.0.1, which
+is about Bayes-Nash truthfulness, so for two bidders and more the optima are those of Bayes-Nash truthful auctions,
+which may exceed the best DSIC revenue.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Aggregated auctions: one size-boosted affine maximizer for every participation profile (AGG-1 to AGG-4).
 
 Who is present decides which row of boosts and weights applies; absent seats can be handed nothing. Profiles may share a
-row. The auctioneer has no say in it: presence is signed before bids are (spec 3.2), and the mask is an input that every
-audit derives anew (spec 3.13).
+row. The auctioneer does not state it: the mask is an input that everybody derives anew from signed presence,
+commitments and openings (spec 3.13). A bidder that colludes may still withhold its opening, which the forfeit prices
+(spec 9.9).
 """
 
 from __future__ import annotations
