@@ -16,18 +16,7 @@ from torch import Tensor
 
 from mechanisms.affine import IntegerSizeBoosted
 from mechanisms.outcome import Mechanism, Outcome
-
-
-def profile_numbers(present: Bool[Tensor, "batch bidders"]) -> Int[Tensor, " batch"]:
-    """Return the number of each participation profile; seat 1 is the highest binary digit."""
-    digits = 2 ** torch.arange(present.shape[1] - 1, -1, -1, device=present.device)
-    return (present * digits).sum(1)
-
-
-def all_present(bidders: int) -> Bool[Tensor, "profiles bidders"]:
-    """Return all 2^n profiles in the order of their numbers."""
-    digits = torch.arange(bidders - 1, -1, -1)
-    return (torch.arange(1 << bidders)[:, None] >> digits) % 2 == 1
+from mechanisms.participation import all_profiles, profile_numbers
 
 
 @final
@@ -52,13 +41,14 @@ class Aggregated:
         count = len(self.stage_of)
         if count != 1 << self.bidders or not self.bidders:
             raise ValueError(f"{count} profiles, wanted a power of two, at least 2")
-        for row, index in zip(all_present(self.bidders).sum(1).tolist()[1:], self.stage_of.tolist()[1:], strict=True):
+        sizes = all_profiles(self.bidders).sum(1).tolist()
+        for size, index in list(zip(sizes, self.stage_of.tolist(), strict=True))[1:]:
             if not 0 <= index < len(self.stages):
                 raise ValueError(f"stage_of names auction {index}, there are {len(self.stages)}")
             stage = self.stages[index]
-            if (stage.bidders, stage.items) != (row, self.items):
+            if (stage.bidders, stage.items) != (size, self.items):
                 raise ValueError(
-                    f"a profile of {row} x {self.items} has an auction for {stage.bidders} x {stage.items}"
+                    f"a profile of {size} x {self.items} has an auction for {stage.bidders} x {stage.items}"
                 )
 
     @property

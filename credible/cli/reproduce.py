@@ -39,8 +39,11 @@ def reproduce(
         raise UsageError(f"device {device!r}, wanted cpu or cuda")
     chosen = tables.load(paper)
     if figures is not None:
-        if setting or method or csv_file is not None or seeds != 1:
-            raise UsageError("--figures draws all figures of one seed; it takes no --setting, --method, --csv, --seeds")
+        if setting or method or csv_file is not None or seeds != 1 or device != "cpu":
+            raise UsageError(
+                "--figures draws all figures of one seed on the CPU; it takes no --setting, --method, --csv, --seeds, "
+                "--device"
+            )
         _draw(paper, figures, full=not quick, seed=seed, json=json)
         return
     lines = [

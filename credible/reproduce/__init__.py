@@ -181,13 +181,18 @@ def _theirs(line: Published) -> Row:
     return Row(dsic="exact" if stated else "approx", probability=_probability(line), **fields)
 
 
+def profile_texts(present: torch.Tensor) -> list[str]:
+    """Return participation profiles, boolean of shape (profiles, bidders), as texts of one digit a seat."""
+    return ["".join(str(int(bit)) for bit in row) for row in present.tolist()]
+
+
 def _probability(line: Published) -> float | None:
     """Return how often a line's profile comes; None if it has none."""
     model = participation_model(store.load(line.setting)) if line.profile else None
     if model is None:
         return None
     profiles, probabilities = model.profiles()
-    listed = ["".join(str(int(bit)) for bit in row) for row in profiles.tolist()]
+    listed = profile_texts(profiles)
     return float(probabilities[listed.index(line.profile)]) if line.profile in listed else 0.0
 
 
@@ -207,7 +212,7 @@ def _bounded(
     if model is None:
         raise MalformedError(f"{line.setting} has no participation, so no profiles to bound")
     present, probabilities = model.profiles()
-    listed = ["".join(str(int(bit)) for bit in row) for row in present.tolist()]
+    listed = profile_texts(present)
     for profile in listed if line.profile else ():
         if (line.setting, profile) not in optima:
             ours = msgspec.structs.replace(line, method="aggregated", profile=profile, trained_on="")

@@ -272,6 +272,7 @@ def _by_profile(size: str, scenarios: int, best: dict[int, float]) -> Callable[[
 
     def make(share: float, seed: int) -> tuple[Figure, Rows]:
         from credible.records.values import participation_model
+        from credible.reproduce import profile_texts
         from mechanisms.evaluation import evaluate
         from mechanisms.participation import Profiles, WithParticipation
 
@@ -290,7 +291,7 @@ def _by_profile(size: str, scenarios: int, best: dict[int, float]) -> Callable[[
                 raise TypeError(f"{setting.name} has no participation")
             present, chances = model.profiles()
             kept = [k for k in chances.argsort(descending=True).tolist() if present[k].any()]
-            ticks = ["".join(str(int(bit)) for bit in present[k].tolist()) for k in kept]
+            ticks = profile_texts(present[kept])
             optima = [best[int(present[k].sum())] for k in kept]
             above, below = axes[0, scenario - 1], axes[1, scenario - 1]
             above.plot(range(len(kept)), optima, "k_", markersize=18, label="best exactly truthful known")

@@ -102,7 +102,7 @@ def auctioneer_agent(spec: str, secret: bytes) -> type[Auctioneer]:
         return type("Inflating", (Inflating,), {"rate": rate, "secret": secret})
     if name == "rare":
         mask, _, rounds = argument.partition(":")
-        if not mask or set(mask) - {"0", "1"} or not (rounds.isascii() and rounds.isdigit()):
+        if not mask or set(mask) - {"0", "1"} or not (rounds.isascii() and rounds.isdigit() and int(rounds)):
             raise ValueError(f"auctioneer agent {spec!r}, wanted rare:PROFILE:ROUNDS, one digit a seat (rare:101:10)")
         return type("Rare", (Rare,), {"mask": mask, "limit": int(rounds), "secret": secret})
     raise ValueError(f"auctioneer agent {spec!r}, wanted honest, inflate[:RATE] or rare:PROFILE:ROUNDS")

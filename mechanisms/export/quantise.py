@@ -17,8 +17,9 @@ from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.static import CheckedArtifact
 
 from mechanisms.affine import AffineMaximizer, FeeNetwork, SizeBoosted, WithFee
-from mechanisms.aggregated import Aggregated, all_present
+from mechanisms.aggregated import Aggregated
 from mechanisms.outcome import Mechanism
+from mechanisms.participation import all_profiles
 
 WEIGHT_MAX: Final = 1 << 10
 ACTIVATION: Final = float(1 << 16)  # inner activations of a fee count 2^-16
@@ -84,7 +85,7 @@ def _aggregated(mechanism: Aggregated, *, unit: Fraction, bid_max: int, share_bi
     boost_rows: list[list[int]] = []
     weight_rows: list[npt.NDArray[np.int64]] = []
     stage_of = np.zeros(1 << n, dtype=np.int64)
-    for profile, here in enumerate(all_present(n).numpy()):
+    for profile, here in enumerate(all_profiles(n).numpy()):
         if not profile:
             continue
         index, seats = int(mechanism.stage_of[profile]), int(here.sum())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from math import comb
 from typing import Final, Protocol, final, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 MAX_LISTED: Final = 16  # bidders whose 2^n profiles are listed
@@ -92,7 +91,7 @@ class Independent:
 
     def profiles(self) -> tuple[Bool[Tensor, "profiles bidders"], Float[Tensor, " profiles"]]:
         """Return the profiles of positive probability and their probabilities."""
-        present = _all_profiles(self.bidders)
+        present = all_profiles(self.bidders)
         chances = torch.where(present, self.probabilities, 1 - self.probabilities).prod(1)
         return present[chances > 0], chances[chances > 0]
 
@@ -128,7 +127,7 @@ class Counts:
 
     def profiles(self) -> tuple[Bool[Tensor, "profiles bidders"], Float[Tensor, " profiles"]]:
         """Return the profiles of positive probability and their probabilities."""
-        present = _all_profiles(self.bidders)
+        present = all_profiles(self.bidders)
         groups = torch.tensor([comb(self.bidders, k) for k in range(self.bidders + 1)], dtype=torch.float64)
         chances = (self.counts / groups)[present.sum(1)]
         return present[chances > 0], chances[chances > 0]
@@ -193,11 +192,22 @@ class Markov:
         return present
 
 
-def _all_profiles(bidders: int) -> Bool[Tensor, "profiles bidders"]:
-    """Return all 2^n profiles, in the order of numbers whose first digit is bidder 1."""
+def profile_numbers(present: Bool[Tensor, "batch bidders"]) -> Int[Tensor, " batch"]:
+    """Return the number of each participation profile; seat 1 is the highest binary digit (AGG-1)."""
+    digits = 2 ** torch.arange(present.shape[1] - 1, -1, -1, device=present.device)
+    return (present * digits).sum(1)
+
+
+def all_profiles(bidders: int) -> Bool[Tensor, "profiles bidders"]:
+    """Return all 2^n profiles in the order of their numbers.
+
+    Raises:
+        ValueError: If there are more than `MAX_LISTED` bidders.
+    """
     if bidders > MAX_LISTED:
         raise ValueError(f"{bidders} bidders have too many profiles to list, at most {MAX_LISTED}")
-    return torch.tensor(list(product((False, True), repeat=bidders)), dtype=torch.bool).view(-1, bidders)
+    digits = torch.arange(bidders - 1, -1, -1)
+    return (torch.arange(1 << bidders)[:, None] >> digits) % 2 == 1
 
 
 def _check(probabilities: Tensor) -> None:

@@ -15,8 +15,8 @@ from protocol.artifact.classes.aggregated import MAX_BIDDERS
 from torch import Generator, Tensor
 
 from mechanisms.affine.size_boost import CHUNK, SizeBoosted, programme, rival_states
-from mechanisms.aggregated import Aggregated, all_present, profile_numbers
-from mechanisms.participation import WithParticipation
+from mechanisms.aggregated import Aggregated
+from mechanisms.participation import WithParticipation, all_profiles, profile_numbers
 from mechanisms.training.loop import step_generator
 from mechanisms.training.surrogate import pull
 from mechanisms.valuations import ValuationModel
@@ -71,7 +71,7 @@ class AggregatedSizeBoosts:
             self.present = torch.ones(bidders, bidders).tril().bool()
             kinds = self.vectors.sort(dim=1, descending=True).values
         else:
-            self.present = all_present(bidders)[1:]
+            self.present = all_profiles(bidders)[1:]
             kinds = self.vectors
         unique, self.class_of = torch.unique(kinds, dim=0, return_inverse=True)
         unsold = (items - unique.sum(1)).float()
@@ -105,16 +105,18 @@ class AggregatedSizeBoosts:
         """Return as many profiles of the rounds in which exactly these came, where the sample itself says who comes.
 
         Exchangeable bidders: rounds with as many present, who take the first seats. Where fewer than `LEAST_ROUNDS`
-        rounds had them, all rounds stand in.
+        different rounds had them, the rounds in which all of these and more came stand in, and where nobody ever saw
+        all of these, all rounds.
         """
         came = (values > 0).any(2)
         if self.exchangeable:
-            chosen = came.sum(1) == here.sum()
             order = came.long().argsort(dim=1, descending=True, stable=True)
             values = values.gather(1, order[:, :, None].expand_as(values))
-        else:
-            chosen = (came == here).all(1)
-        rounds = values[chosen] if int(chosen.sum()) >= LEAST_ROUNDS else values
+            came = came.gather(1, order)
+        rounds = values[(came == here).all(1)]
+        if len(torch.unique(rounds, dim=0)) < LEAST_ROUNDS:  # a sample of a record shows its rounds many times
+            more = (came | ~here).all(1)
+            rounds = values[more] if more.any() else values
         return rounds[torch.arange(len(values)) % len(rounds)]
 
     def _tables(
@@ -143,12 +145,7 @@ class AggregatedSizeBoosts:
     def mechanism(self, start: int = 0, scale: float = 1.0) -> Aggregated:
         """Return the hard mechanism of one start, float64, boosts in units of value; each least boost is 0."""
         boosts = self.boosts[start].double().cpu() * scale
-        stages = [
-            stage_auction(row[self.class_of], here, self.items) for row, here in zip(boosts, self.present, strict=True)
-        ]
-        everything = all_present(self.bidders)
-        stage_of = everything.sum(1) - 1 if self.exchangeable else profile_numbers(everything) - 1
-        return Aggregated(stages=tuple(stages), stage_of=stage_of.clamp_min(0), items=self.items)
+        return aggregate(boosts[:, self.class_of], self.present, self.items, exchangeable=self.exchangeable)
 
 
 def profile_slopes(
@@ -173,9 +170,24 @@ def profile_slopes(
     return result.entry.sum(0).view_as(boosts) / len(drawn), revenue.view(starts, profiles)
 
 
-def stage_auction(boosts: Float[Tensor, " states"], present: Bool[Tensor, " bidders"], items: int) -> SizeBoosted:
-    """Return the auction among the present bidders from boosts by everybody's bundle sizes; the least boost is 0."""
-    seats = present.nonzero()[:, 0]
-    vectors = programme(len(present), items).vectors
-    kept = boosts[(vectors[:, ~present] == 0).all(1)]  # in the order of the present bidders' own size vectors
-    return SizeBoosted(boosts=kept - kept.min(), weights=torch.ones(len(seats), dtype=torch.float64), items=items)
+def aggregate(
+    boosts: Float[Tensor, "stages states"], present: Bool[Tensor, "stages bidders"], items: int, *, exchangeable: bool
+) -> Aggregated:
+    """Return the aggregated auction of boosts by everybody's bundle sizes, in units of value; each least boost is 0.
+
+    Args:
+        boosts: One row for each stage auction.
+        present: Who is present in it: the first 1, ..., n seats if exchangeable, else all profiles but nobody's in
+            the order of their numbers.
+        items: Number of items.
+        exchangeable: Whether profiles with as many present bidders share their stage auction.
+    """
+    vectors = programme(present.shape[1], items).vectors
+    stages = []
+    for row, here in zip(boosts, present, strict=True):
+        kept = row[(vectors[:, ~here] == 0).all(1)]  # in the order of the present bidders' own size vectors
+        weights = torch.ones(int(here.sum()), dtype=torch.float64)
+        stages.append(SizeBoosted(boosts=kept - kept.min(), weights=weights, items=items))
+    every = all_profiles(present.shape[1])
+    stage_of = (every.sum(1) if exchangeable else profile_numbers(every)) - 1
+    return Aggregated(stages=tuple(stages), stage_of=stage_of.clamp_min(0), items=items)

@@ -15,10 +15,10 @@ from protocol.artifact.classes.aggregated import MAX_BIDDERS
 from torch import Generator, Tensor
 
 from mechanisms.affine.size_boost import programme
-from mechanisms.aggregated import Aggregated, all_present, profile_numbers
+from mechanisms.aggregated import Aggregated
 from mechanisms.networks.layers import initial_layers, perceptron
-from mechanisms.participation import WithParticipation, stratified
-from mechanisms.training.aggregated import profile_tables, stage_auction
+from mechanisms.participation import WithParticipation, all_profiles, profile_numbers, stratified
+from mechanisms.training.aggregated import aggregate, profile_tables
 from mechanisms.training.loop import step_generator
 from mechanisms.training.surrogate import pull
 from mechanisms.valuations import ValuationModel
@@ -61,7 +61,7 @@ class ProfileGenerator:
             raise ValueError(
                 f"{1 << bidders} profiles of {bidders} x {items} with width {hidden} are too many to train"
             )
-        self.present = all_present(bidders)
+        self.present = all_profiles(bidders)
         self._reserve = reserve
         self.layers = {
             **initial_layers("token", 1, [(0 if exchangeable else IDENTITY) + 3, hidden, hidden], generator),
@@ -162,9 +162,6 @@ class ProfileGenerator:
             ordered = self.vectors.sort(dim=1, descending=True).values
             number = {tuple(row): index for index, row in enumerate(self.vectors.tolist())}
             boosts = boosts[profile_numbers(kept)][:, [number[tuple(row)] for row in ordered.tolist()]]
-            stage_of = self.present.sum(1) - 1
         else:
             kept, boosts = self.present[1:], boosts[1:]
-            stage_of = torch.arange(len(self.present)) - 1
-        stages = [stage_auction(row, here, self.items) for row, here in zip(boosts, kept, strict=True)]
-        return Aggregated(stages=tuple(stages), stage_of=stage_of.clamp_min(0), items=self.items)
+        return aggregate(boosts, kept, self.items, exchangeable=self.exchangeable)

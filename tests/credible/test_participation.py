@@ -123,7 +123,7 @@ def test_absent_seats_have_no_values() -> None:
 def test_auctioneers_of_rare_profiles_by_name() -> None:
     kind = auctioneer_agent("rare:101:3", b"")
     assert (kind.mask, kind.limit) == ("101", 3)  # type: ignore[attr-defined]
-    for text in ("rare", "rare:101", "rare:12:3", "rare:101:x"):
+    for text in ("rare", "rare:101", "rare:12:3", "rare:101:x", "rare:101:0"):
         with pytest.raises(ValueError, match="wanted rare:PROFILE:ROUNDS"):
             auctioneer_agent(text, b"")
 

@@ -11,13 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechanisms.aggregated import Aggregated, all_present, profile_numbers
+from mechanisms.aggregated import Aggregated
 from mechanisms.classic import SecondPrice
 from mechanisms.evaluation import evaluate, evaluate_exact
 from mechanisms.export import differential_check, quantise
 from mechanisms.export.differential import twin
 from mechanisms.outcome import revenue, utilities
-from mechanisms.participation import Independent, WithParticipation, named_participation
+from mechanisms.participation import (
+    Independent,
+    WithParticipation,
+    all_profiles,
+    named_participation,
+    profile_numbers,
+)
 from mechanisms.training import AggregatedSizeBoosts, Schedule, train
 from mechanisms.training.aggregated import profile_tables
 from mechanisms.training.loop import step_generator
@@ -49,7 +55,7 @@ def random_aggregated(bidders: int, items: int, seed: int, *, exchangeable: bool
 def test_the_present_play_their_own_stage_auction(exchangeable: bool) -> None:  # AGG-1
     auction = random_aggregated(3, 2, 1, exchangeable=exchangeable)
     values = Uniform(3, 2).sample(200, step_generator(1, 1, 0))
-    for number, here in enumerate(all_present(3)):
+    for number, here in enumerate(all_profiles(3)):
         present = here.expand(len(values), -1)
         assert (profile_numbers(present) == number).all()
         outcome = auction.run(values, present)
@@ -134,7 +140,7 @@ def test_only_size_boosted_stages_have_an_exact_form() -> None:
 def test_no_absence_and_no_zero_bid_pays_in_floats() -> None:  # AGG-3
     auction = random_aggregated(3, 2, 7, exchangeable=False)
     values = Uniform(3, 2).sample(300, step_generator(7, 1, 0))
-    for here in all_present(3)[1:]:
+    for here in all_profiles(3)[1:]:
         present = here.expand(len(values), -1)
         truthful = utilities(auction.run(values, present), values)
         assert (truthful >= -1e-12).all()
@@ -149,7 +155,7 @@ def test_tables_of_a_profile_are_those_of_enumeration() -> None:  # SIZE-2, SIZE
     generator = step_generator(8, 0, 0)
     values, n, m = Uniform(3, 2).sample(20, generator).float(), 3, 2
     vectors = AggregatedSizeBoosts(n, m, [0.5], exchangeable=False).vectors.tolist()
-    for here in all_present(n)[1:]:
+    for here in all_profiles(n)[1:]:
         tables = profile_tables(values, here.expand(20, -1))
         for left_out, table in zip([None, *range(n)], tables.unbind(1), strict=True):
             seen = values.clone()

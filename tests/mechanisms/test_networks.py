@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechanisms.aggregated import all_present
 from mechanisms.evaluation import evaluate
 from mechanisms.networks.alg_net import alg_layers, alg_outcome
 from mechanisms.outcome import ir_violation, overallocation, revenue, utilities
-from mechanisms.participation import Independent, Profiles, WithParticipation
-from mechanisms.training import AlgNetTraining, ProfileGenerator, Schedule, alg, train
+from mechanisms.participation import Independent, Profiles, WithParticipation, all_profiles
+from mechanisms.training import AggregatedSizeBoosts, AlgNetTraining, Objective, ProfileGenerator, Schedule, alg, train
 from mechanisms.training.loop import step_generator
+from mechanisms.training.run import RunFolder
 from mechanisms.training.surrogate import autograd
 from mechanisms.valuations import Uniform
 
@@ -123,7 +124,7 @@ def test_generated_stage_auctions_are_near_the_best_of_every_profile_even_those_
     auction = generator.mechanism()
     assert auction.truthful
     draws = Uniform(3, 1).sample(60_000, step_generator(6, 1, 0))
-    for here in all_present(3)[1:]:
+    for here in all_profiles(3)[1:]:
         best = {1: 1 / 4, 2: 5 / 12, 3: 17 / 32}[int(here.sum())]  # Myerson, reserve 1/2
         outcome = auction.run(draws, here.expand(len(draws), -1))
         known = bool((seen == here).all(1).any()) or exchangeable
@@ -142,16 +143,50 @@ def test_alike_bidders_have_alike_stage_auctions() -> None:
     assert len(generator.mechanism().stages) == 3
 
 
-def test_the_generator_s_gradient_is_that_of_finite_differences() -> None:
+@pytest.mark.parametrize("exchangeable", [True, False])
+def test_the_generator_s_slopes_are_those_of_the_surrogate_written_out(exchangeable: bool) -> None:  # AMA-5
     model = Independent(torch.tensor([0.5, 0.5], dtype=torch.float64))
-    generator = ProfileGenerator(2, 1, step_generator(8, 4, 0), reserve=0.4, hidden=4)
-    drawn = generator.source(WithParticipation(Uniform(2, 1), model), 0)(512, step_generator(8, 1, 0))
-    slopes, _ = generator.gradients(drawn, 10.0)
-    for name, tensor in generator.layers.items():
-        index = (0,) * tensor.dim()
-        kept, step, ends = tensor[index].clone(), 3e-3, []
-        for sign in (1, -1):
-            tensor[index] = kept + sign * step
-            ends.append(float(generator.gradients(drawn, 10.0)[1]))
-        tensor[index] = kept
-        assert -(ends[0] - ends[1]) / (2 * step) == pytest.approx(float(slopes[name][index]), abs=2e-4)
+    generator = ProfileGenerator(2, 2, step_generator(8, 4, 0), reserve=0.4, hidden=4, exchangeable=exchangeable)
+    numbers, tables = generator.source(WithParticipation(Uniform(2, 2), model), 0)(512, step_generator(8, 1, 0))
+    slopes, merit = generator.gradients((numbers, tables), 10.0)
+    leaves = [tensor.requires_grad_(True) for tensor in generator.layers.values()]
+    with torch.enable_grad():
+        boosts = generator.boosts()[numbers]
+        welfare, total = tables[:, 0] + boosts, torch.zeros(512)
+        chosen = torch.softmax(10 * welfare, dim=1)
+        here = all_profiles(2)[numbers]
+        for bidder in range(2):
+            without = torch.logsumexp(10 * (tables[:, 1 + bidder] + boosts), dim=1) / 10
+            total = total + here[:, bidder] * without
+        # R = sum over those present of W_-i = (k - 1) W + b, entry by entry
+        total = total - (chosen * ((here.sum(1)[:, None] - 1) * welfare + boosts)).sum(1)
+        wanted = torch.autograd.grad(-total.mean(), leaves)
+    assert float(merit) == pytest.approx(float(total.mean().detach()), abs=1e-5)
+    for name, slope in zip(generator.layers, wanted, strict=True):
+        assert torch.allclose(slopes[name], slope, atol=1e-6), name
+        assert slope.abs().max() > 1e-5 or name == "boost_1_bias"  # a constant added to all boosts changes nothing
+
+
+@pytest.mark.parametrize("kind", ["aggregated", "generator", "algnet"])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(kind: str, tmp_path: Path) -> None:
+    values = WithParticipation(Uniform(2, 1), Independent(torch.tensor([0.5, 0.9], dtype=torch.float64)))
+    schedule = Schedule(10, 64, 64, 5, 60, 0.01, every=5)
+
+    def made() -> Objective:
+        if kind == "aggregated":
+            return AggregatedSizeBoosts(2, 1, [0.3, 0.6])
+        if kind == "generator":
+            return ProfileGenerator(2, 1, step_generator(0, 4, 0), reserve=0.5, hidden=4)
+        return small_alg(2, 1, 0)
+
+    def kill(step: int, revenue: float) -> None:
+        if step > 5:  # after the checkpoint of step 5 was written
+            raise KeyboardInterrupt
+
+    whole, resumed = made(), made()
+    train(whole, values, schedule, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(made(), values, schedule, seed=3, run=RunFolder(tmp_path / "run", {}), progress=kill)
+    train(resumed, values, schedule, seed=3, run=RunFolder(tmp_path / "run", {}, resume=True))
+    for name, tensor in whole.parameters().items():
+        assert torch.equal(tensor, resumed.parameters()[name])

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from protocol.artifact.classes.base import Core, MechanismClass, finish
-from protocol.artifact.classes.size_boost import MAX_STATES, awards, programme, without
+from protocol.artifact.classes.size_boost import awards, check_programme, programme, without
 from protocol.artifact.graph import BIDS, PAYMENT, Builder
 from protocol.artifact.header import Header
 from protocol.artifact.parameters import Parameters
@@ -77,25 +77,14 @@ def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
 
 
 def _check(header: Header, parameters: Parameters) -> list[str]:
-    problems = []
-    states = comb(header.items + header.bidders, header.bidders)
+    stage_of, boosts, weights = (np.asarray(parameters[name]) for name in ("stage_of", "boosts", "weights"))
+    problems = check_programme(header, weights)
     if header.bidders > MAX_BIDDERS:
         problems.append(f"{header.bidders} bidders have too many profiles, at most {MAX_BIDDERS} bidders")
-    if states > MAX_STATES:
-        problems.append(
-            f"{header.bidders} bidders and {header.items} items have {states} size vectors, at most {MAX_STATES}"
-        )
-    if header.context:
-        problems.append("an aggregated auction takes no context")
-    if header.ties != "lowest_owner" or header.rounding != "floor":
-        problems.append(f"ties {header.ties!r} and rounding {header.rounding!r}, wanted lowest_owner and floor")
-    stage_of, boosts, weights = (np.asarray(parameters[name]) for name in ("stage_of", "boosts", "weights"))
     if not len(boosts) or len(boosts) != len(weights):
         problems.append(f"{len(boosts)} rows of boosts and {len(weights)} of weights, wanted as many, at least one")
     elif (stage_of < 0).any() or (stage_of >= len(boosts)).any():
-        problems.append(f"stage_of names row {int(stage_of.max())} or below zero, there are {len(boosts)}")
-    if (weights < 1).any():
-        problems.append(f"weights must be at least 1, got {int(weights.min())}")
+        problems.append(f"stage_of names rows {int(stage_of.min())} to {int(stage_of.max())}, there are {len(boosts)}")
     return problems
 
 

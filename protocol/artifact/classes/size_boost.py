@@ -157,7 +157,8 @@ def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
     return b.model(parameters)
 
 
-def _check(header: Header, parameters: Parameters) -> list[str]:
+def check_programme(header: Header, weights: npt.NDArray[np.int64]) -> list[str]:
+    """Return what fails of a class that runs the programme: its size, context, ties, rounding, weights of any shape."""
     problems = []
     states = comb(header.items + header.bidders, header.bidders)
     if states > MAX_STATES:
@@ -165,13 +166,16 @@ def _check(header: Header, parameters: Parameters) -> list[str]:
             f"{header.bidders} bidders and {header.items} items have {states} size vectors, at most {MAX_STATES}"
         )
     if header.context:
-        problems.append("a size-boosted affine maximizer takes no context")
+        problems.append(f"class {header.kind} takes no context, got {', '.join(header.context)}")
     if header.ties != "lowest_owner" or header.rounding != "floor":
         problems.append(f"ties {header.ties!r} and rounding {header.rounding!r}, wanted lowest_owner and floor")
-    weights = np.asarray(parameters["weights"])
     if (weights < 1).any():
-        problems.append(f"weights must be at least 1, got {weights.tolist()}")
+        problems.append(f"weights must be at least 1, got {int(weights.min())}")
     return problems
+
+
+def _check(header: Header, parameters: Parameters) -> list[str]:
+    return check_programme(header, np.asarray(parameters["weights"]))
 
 
 CLASS = MechanismClass(

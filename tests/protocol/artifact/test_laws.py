@@ -350,6 +350,18 @@ def test_the_answer_does_not_depend_on_the_batch() -> None:
         assert all((alone[name][0] == together[name][index]).all() for name in together)
 
 
+LAWS = {  # by name, where each is tested above
+    "dsic": test_no_misreport_on_the_whole_grid_beats_the_truth,
+    "ir": test_ir_feasibility_and_no_payment_below_zero,
+    "feasibility": test_ir_feasibility_and_no_payment_below_zero,
+    "non_negative_payments": test_ir_feasibility_and_no_payment_below_zero,
+    "lowest_index_ties": test_menu_artifact_equals_the_definition_with_lowest_index_ties,
+    "lowest_owner_ties": test_the_dynamic_programme_equals_enumeration_with_lowest_owner_ties,
+    "even_ties": test_first_price_equals_the_definition_with_even_ties,
+    "presence": test_no_lie_about_bids_or_presence_pays_in_any_profile,
+}
+
+
 def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
     assert set(REGISTRY) == {
         "menu-affine", "menu-affine-fee", "size-boost", "size-boost-fee", "single-item-reserve", "first-price",
@@ -358,6 +370,8 @@ def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
     for entry in REGISTRY.values():
         assert {"ir", "feasibility", "non_negative_payments"} <= set(entry.laws)
         assert ("dsic" in entry.laws) == (entry.theorem is not None)
+        assert set(entry.laws) <= set(LAWS)
+    assert {law for entry in REGISTRY.values() for law in entry.laws} == set(LAWS)
 
 
 def test_known_answer_second_price() -> None:
