@@ -316,7 +316,12 @@ def _by_profile(size: str, scenarios: int, best: dict[int, float]) -> Callable[[
             above.set_xticks(range(len(kept)), ticks)
             below.axhline(1, color="black", linewidth=0.8)
             below.set(xscale="log", xlabel="probability of the profile", ylabel="revenue over the best known")
-        axes[0, 0].legend(fontsize=8)
+            marks = sorted({round(float(chances[k]), 3) for k in kept})
+            below.set_xticks(marks, [f"{mark:g}" for mark in marks], rotation=45)
+            below.set_xticks([], minor=True)  # the scale's own labels run into each other
+            for axis in (above, below):
+                axis.set_ylim(bottom=0)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
         return figure, rows
 
     return make
