@@ -12,17 +12,16 @@ from protocol.artifact.engine import Engine
 from mechanisms.evaluation.measures import EXACT_ZERO, SCALES, SEARCHED, Evaluation
 
 
-def _run(engine: Engine, reports: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
-    """Run the reports of those who bid anything above zero: who does not counts as absent (AGG-4).
-
-    To the bidder itself both are worth nothing; an aggregated auction does tell them apart for the others.
-    """
-    return engine.run_arrays(reports, np.asarray((reports > 0).any(axis=2), dtype=np.int64))
+def _present(reports: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return who counts as present: those who bid anything above zero (AGG-4)."""
+    return np.asarray((reports > 0).any(axis=2), dtype=np.int64)
 
 
-def _gain(engine: Engine, values: npt.NDArray[np.int64], reports: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _gain(
+    engine: Engine, values: npt.NDArray[np.int64], reports: npt.NDArray[np.int64], present: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Return utilities in fine units at true `values` when `reports` are submitted, shape (batch, bidders)."""
-    arrays = _run(engine, reports)
+    arrays = engine.run_arrays(reports, present)
     gains: npt.NDArray[np.int64] = (arrays["allocation"] * values).sum(axis=2) - arrays["payment"]
     return gains
 
@@ -50,12 +49,12 @@ def evaluate_exact(
     """
     header = engine.artifact.header
     fine = float(unit / header.unit_share)
-    arrays = _run(engine, bids)
+    arrays = engine.run_arrays(bids, _present(bids))
     paid = arrays["payment"].sum(axis=1).astype(np.float64) * fine
     worth = (arrays["allocation"] * bids).sum(axis=2)
     source = np.random.default_rng(seed)
     profiles = bids[:searched]
-    truthful = _gain(engine, profiles, profiles)
+    truthful = _gain(engine, profiles, profiles, _present(profiles))
     best = np.zeros_like(truthful)
     for bidder in range(header.bidders):
         own = profiles[:, bidder]
@@ -64,8 +63,13 @@ def evaluate_exact(
         for report in reports:
             misreport = profiles.copy()
             misreport[:, bidder] = report
-            gain = _gain(engine, profiles, misreport)[:, bidder] - truthful[:, bidder]
-            best[:, bidder] = np.maximum(best[:, bidder], gain)
+            # who bids nothing may stay away or be present all the same, which an aggregated auction tells apart
+            silent = ~report.any(axis=1)
+            for attending in (False, True) if silent.any() else (False,):
+                seen = _present(misreport)
+                seen[silent, bidder] = attending
+                gain = _gain(engine, profiles, misreport, seen)[:, bidder] - truthful[:, bidder]
+                best[:, bidder] = np.maximum(best[:, bidder], gain)
     found = float(best.mean(axis=0).max()) * fine
     above = int((arrays["allocation"].sum(axis=1) - header.unit_share).max())
     return Evaluation(
@@ -73,7 +77,7 @@ def evaluate_exact(
         revenue_se=float(paid.std(ddof=1)) / math.sqrt(len(paid)) if len(paid) > 1 else 0.0,
         regret=0.0 if certified else found,
         regret_kind=EXACT_ZERO if certified else SEARCHED,
-        regret_search=f"{len(SCALES)} scalings and {draws} draws on {len(profiles)} profiles, in integers",
+        regret_search=f"{len(SCALES)} scalings and {draws} draws on {len(profiles)} profiles, in integers, absence too",
         regret_found=found,
         ir_violation=max(int((arrays["payment"] - worth).max()), 0) * fine,
         ir_loss=float(np.maximum(arrays["payment"] - worth, 0).sum(axis=1).mean()) * fine,

@@ -29,7 +29,7 @@ class AlgNetTraining:
     Args:
         bidders: Number of bidders n.
         items: Number of items m.
-        generator: Draws the first weights.
+        generator: Draws the first weights and, on a CPU, what the misreporters of all steps start from.
         width: Of every hidden layer of all networks.
         depth: Number of layers of all networks.
         misreport_steps: Most steps of the misreporter's Adam for one step of the auction.
@@ -61,6 +61,7 @@ class AlgNetTraining:
         self._width, self._depth, self._patience = width, depth, patience
         self._steps, self._rate, self._reach = misreport_steps, misreport_rate, reach
         self.layers = alg_layers(starts, bidders, items, width=width, depth=depth, generator=generator)
+        self._lies = int(torch.randint(2**62, (), generator=generator))
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the auction's tensors by name; the misreporter's are forgotten after each step."""
@@ -86,7 +87,7 @@ class AlgNetTraining:
     ) -> Float[Tensor, "starts batch bidders items"]:
         """Return what a misreporter trained from scratch reports: ratios in [0, reach] of the values (section 5.3)."""
         n, m, device = self.bidders, self.items, values.device
-        fresh = None if device.type == "cuda" else step_generator(0, 11, int(float(progress) * 2**30))
+        fresh = None if device.type == "cuda" else step_generator(self._lies, 11, int(float(progress) * 2**30))
         widths = [n * m, *[self._width] * (self._depth - 1), n * m]
         lie = initial_layers("lie", self.starts, widths, fresh, device)
         moments = {name: (torch.zeros_like(tensor), torch.zeros_like(tensor)) for name, tensor in lie.items()}

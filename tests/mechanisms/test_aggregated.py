@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import permutations, product
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,6 +247,24 @@ def test_the_artifact_earns_what_the_floats_earn_and_no_lie_is_found() -> None:
     assert exact.revenue == pytest.approx(checked.revenue_exact, abs=1e-9)
     floats = evaluate(auction, model, samples=2000, seed=3, searched=200)
     assert floats.regret_found < 1e-12
+
+
+def test_the_search_in_integers_tries_silence_in_the_room_and_staying_away() -> None:
+    class Odd(Engine):
+        """Pays one unit to whoever is present (absent) and bids nothing."""
+
+        def __init__(self, paid_when: int) -> None:
+            self.artifact: Any = SimpleNamespace(header=SimpleNamespace(unit_share=1, bidders=2, bid_max=10))
+            self.paid_when = paid_when
+
+        def run_arrays(self, bids: Any, participation: Any = None, context: Any = None) -> Any:
+            silent = ~bids.any(axis=2) & (participation == self.paid_when)
+            return {"allocation": np.zeros_like(bids), "payment": -silent.astype(np.int64)}
+
+    bids = np.array([[[3], [4]], [[5], [0]]])
+    for paid_when in (0, 1):
+        found = evaluate_exact(Odd(paid_when), bids, unit=Fraction(1), certified=False, seed=0, draws=0).regret
+        assert found == 1.0
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,15 @@ def test_algnet_is_feasible_and_individually_rational_whatever_its_weights(bidde
     assert not outcome.payment[(values == 0).all(2)].any()  # who is absent pays nothing
 
 
+def test_misreporters_start_differently_for_every_seed_and_alike_for_the_same() -> None:
+    values = Uniform(2, 2).sample(20, step_generator(1, 1, 0)).float()
+    lies = [small_alg(2, 2, seed).misreport(values, 0.5) for seed in (1, 1, 2)]
+    assert torch.equal(lies[0], lies[1])
+    first, third = small_alg(2, 2, 1), small_alg(2, 2, 2)
+    third.layers = first.layers
+    assert not torch.equal(first.misreport(values, 0.5), third.misreport(values, 0.5))
+
+
 def test_each_bidder_lies_alone() -> None:
     network, values = small_alg(3, 2, 1), Uniform(3, 2).sample(50, step_generator(1, 1, 0)).float()
     lies = Uniform(3, 2).sample(50, step_generator(1, 2, 0)).float()
