@@ -34,8 +34,8 @@ import nacl.bindings
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from credible.simulation.agents import AgentScenario, Truthful, auctioneer_agent, uniform_values
 from credible.simulation.market import Market, trust_path
+from credible.simulation.scenario import agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from protocol import messages as m
 from protocol.artifact import RoundInput, build
@@ -95,14 +95,8 @@ def play(
 ) -> tuple[float, float]:
     """Play an honest session; return the seconds in the auctioneer, and those of storing."""
     secrets = Secrets.seeded(1)
-    agents = secrets.agents()
-    scenario = AgentScenario(
-        [f"bidder-{seat}" for seat in range(BIDDERS)],
-        uniform_values(ARTIFACT.header, 1.0, agents),
-        Truthful(),
-        auctioneer_agent("honest", agents),
-    )
     rules = Rules("prompt", rounds, q=q, seeded=True)
+    scenario = agent_scenario(ARTIFACT.header, Engine(ARTIFACT.data), rules, secrets.agents())
     with Market(folder, ARTIFACT.data, rules, scenario, secrets, config=b"{}") as market:
         own, disk = Meter(), Meter()
         undo = [own.attach(Auctioneer, AUCTIONEER), disk.attach(Market, ("_store",))]

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-from credible.simulation.agents import AgentScenario, Truthful, auctioneer_agent, uniform_values
+from credible.simulation.agents import Values
 from credible.simulation.market import Market
+from credible.simulation.scenario import agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from credible.simulation.table import Table
 from protocol.artifact import build
+from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
 from protocol.evidence import Judge, Judgement
 from protocol.session import Session
@@ -60,13 +62,9 @@ def play(
     secrets = Secrets.seeded(seed)
     header = artifact.header
     agents = secrets.agents()
-    scenario = AgentScenario(
-        [f"bidder-{seat}" for seat in range(header.bidders)],
-        uniform_values(header, participation, agents),
-        Truthful(),
-        auctioneer_agent(agent, agents),
-    )
     rules = Rules(preset, rounds, q=Fraction(q_num, q_den), epoch=epoch, lag=epoch, seeded=True)
+    values = Values(header.bidders, header.items, header.bid_max, participation=participation)
+    scenario = agent_scenario(header, Engine(artifact.data), rules, agents, values=values, auctioneer=agent)
     with Market(folder, artifact.data, rules, scenario, secrets, config=b"{}", keep=keep) as market:
         market.run()
     return market

@@ -8,24 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from credible import settings as store
 from credible.cli.common import Json, Seed, UsageError, bar, read_input, show
 from credible.money import format_fine
-from credible.records.values import drawn_presence, drawn_rounds, recorded_rounds
-from credible.simulation.agents import (
-    AgentScenario,
-    Rare,
-    attended_values,
-    auctioneer_agent,
-    bidder_agent,
-    sampled_values,
-    uniform_values,
-)
+from credible.records.values import market_values
+from credible.simulation.agents import AUCTIONEERS, BIDDERS
 from credible.simulation.market import Market, Summary, auditor_key_path, stored_root, trust_path
+from credible.simulation.scenario import agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
 from protocol.encoding import canonical
+
+Auctioneers = Annotated[
+    str, typer.Option(help=f"{', '.join(AUCTIONEERS)}; arguments after colons (inflate:0.1), or FILE.py:CLASS.")
+]
+Bidders = Annotated[
+    str,
+    typer.Option(help=f"By seat, with commas, or one for all: {', '.join(BIDDERS)}; shade:80, ring*2, FILE.py:CLASS."),
+]
 
 
 def simulate(
@@ -33,8 +33,8 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Session folder to write; SESSION.trust.json goes beside it.")],
     rounds: Annotated[int, typer.Option(help="Rounds T.", min=1, max=100_000)] = 100,
     preset: Annotated[str, typer.Option(help="prompt or published (spec 7.3).")] = "prompt",
-    auctioneer: Annotated[str, typer.Option(help="honest, inflate[:RATE], or rare:PROFILE:ROUNDS.")] = "honest",
-    bidders: Annotated[str, typer.Option(help="truthful, or shade:PERCENT.")] = "truthful",
+    auctioneer: Auctioneers = "honest",
+    bidders: Bidders = "truthful",
     setting: Annotated[
         str | None, typer.Option(help="Values of a recorded setting; uniform on the grid if left out.")
     ] = None,
@@ -89,41 +89,18 @@ def simulate(
         secrets = session_secrets(out, seed, resume=resume)
         with Sandbox(data) as sandbox:
             header = sandbox.header
-        if header.context:
-            raise ValueError(f"the artifact takes context {header.context}; simulate has none to give, see replay")
-        agents = secrets.agents()
-        if setting is None:
-            values = uniform_values(header, participation, agents)
-        else:
-            chosen = store.load(setting)
-            present = drawn_presence(chosen, rounds, agents)
-            if participation != 1 and (present is not None or chosen.values["kind"] == store.RECORD):
-                raise ValueError(f"{setting} says who comes; it takes no --participation")
-            if chosen.values["kind"] == store.RECORD:
-                values = sampled_values(recorded_rounds(chosen, held_out=True), agents)
-            elif chosen.values == {"kind": "uniform"}:
-                values = uniform_values(header, participation, agents)
-            else:
-                values = sampled_values(drawn_rounds(chosen, agents), agents, participation)
-            if present is not None:
-                values = attended_values(values, present)
-            if (chosen.bidders, chosen.items) != (header.bidders, header.items):
-                raise ValueError(f"setting {setting} is for {chosen.bidders} x {chosen.items}, the artifact for "
-                                 f"{header.bidders} x {header.items}")  # fmt: skip
-        kind = auctioneer_agent(auctioneer, agents)
-        if issubclass(kind, Rare) and len(kind.mask) != header.bidders:
-            raise ValueError(f"{auctioneer} names {len(kind.mask)} seats, the artifact has {header.bidders}")
-        scenario = AgentScenario(
-            [f"bidder-{seat}" for seat in range(header.bidders)],
-            values,
-            bidder_agent(bidders),
-            kind,
-        )
-        rules = Rules(preset, rounds, k=k, q=chance, epoch=epoch, lag=max(epoch, 1), seeded=seed is not None, **options)
-        with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
-            with bar("rounds", rounds, quiet=json) as progress:
-                summary = market.run(progress.to)
-            penalty = market.manifest.money.penalty
+            if header.context:
+                raise ValueError(f"the artifact takes context {header.context}; simulate has none to give, see replay")
+            agents = secrets.agents()
+            rules = Rules(preset, rounds, k=k, q=chance, epoch=epoch, lag=epoch, seeded=seed is not None, **options)
+            drawn = market_values(header, setting, participation, agents)
+            scenario = agent_scenario(
+                header, sandbox, rules, agents, values=drawn, bidders=bidders, auctioneer=auctioneer
+            )
+            with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
+                with bar("rounds", rounds, quiet=json) as progress:
+                    summary = market.run(progress.to)
+                penalty = market.manifest.money.penalty
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(str(error)) from error
     result = summary_json(out, summary, penalty)

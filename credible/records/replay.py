@@ -11,6 +11,7 @@ from credible.records.tsuchiura import RecordedAuction, RecordedBid
 from credible.simulation.scenario import RoundPlan
 from protocol.artifact import RoundInput, RoundOutput
 from protocol.auctioneer import Auctioneer
+from protocol.messages import MatrixBody
 from protocol.randomness.lottery import UNSOLD
 from protocol.state import Finding
 
@@ -72,6 +73,12 @@ class Replay:
             context=[auction.reserve, auction.minimum],
             label=f"auction {auction.number}, {auction.date}",
         )
+
+    def settled(self, round_index: int, matrix: MatrixBody, *, again: bool) -> None:
+        """Nobody in a record learns anything."""
+
+    def closed(self, epoch: int, disclosed: Sequence[int], halted: bool) -> None:
+        """Nobody in a record learns anything."""
 
     def build_rule(self) -> CheckedArtifact:
         """Return the announced rule of this record as an artifact: first price among admissible bids."""

@@ -158,6 +158,35 @@ def optimal_stream(sample: Floats, rounds: int, q: float, lag: int, penalty: flo
     return value, thresholds
 
 
+def optimal_epochs(sample: Floats, epochs: int, missed: Floats, penalty: float) -> tuple[float, Floats]:
+    """Solve a session of epochs that are audited at their end and halt on a detection (spec 9.3, 9.7).
+
+    Each round's gain is drawn from a sample and seen before the decision; gains are kept, and nothing more can be
+    gained once the session has halted.
+
+    Args:
+        sample: (n,) gains, each equally likely in every round.
+        epochs: Number of epochs.
+        missed: (E + 1,) chance that the audit misses all of w deviating rounds of an epoch of E.
+        penalty: F.
+
+    Returns:
+        The value, and thresholds (epochs, E, E): deviate in an epoch at a place of it, after so many deviations in it,
+        if the gain is above.
+    """
+    rounds = len(missed) - 1
+    thresholds = np.zeros((epochs, rounds, rounds))
+    following = 0.0
+    for epoch in range(epochs - 1, -1, -1):
+        value = missed * following - penalty * (1 - missed)
+        for place in range(rounds - 1, -1, -1):
+            made = np.arange(place + 1)
+            thresholds[epoch, place, : place + 1] = least = value[made] - value[made + 1]
+            value = value[made + 1] + np.maximum(sample[:, None], least[None]).mean(axis=0)
+        following = float(value[0])
+    return following, thresholds
+
+
 def strategies(rounds: int, penalty: float, thresholds: Floats) -> list[Plan]:
     """Return the strategies that the acceptance of spec 9 is measured with.
 

@@ -166,7 +166,7 @@ class Market:
                 self._store()
                 progress(index + 1)
                 continue
-            self.table.end_epoch(self._open_epoch())
+            self._end_epoch(self._open_epoch())
             self._store()
         self.table.release()
         self._store(durable=True)
@@ -189,6 +189,27 @@ class Market:
             self.summary.penalty = manifest.money.penalty
         return self.summary
 
+    def _end_epoch(self, epoch: int) -> None:
+        self.table.end_epoch(epoch)
+        self._tell(epoch)
+
+    def _tell(self, epoch: int) -> None:
+        """Tell the players which rounds of a settled epoch are public now."""
+        drawn = [index for index in self.session.drawn(epoch) or () if self.session.disclosed(index)]
+        self._scenario.closed(epoch, drawn, self.session.halted_epoch == epoch)
+
+    def _tell_again(self) -> None:
+        """Play the rounds of an earlier run again for the players, who then know what they knew."""
+        for epoch in range(self.manifest.epochs):
+            for index in self.manifest.rounds_of(epoch):
+                if index not in self.auctioneer.matrices:
+                    return
+                self._scenario.plan(index)
+                self._scenario.settled(index, self.auctioneer.matrices[index], again=True)
+            if epoch not in self.session.epochs or self.session.epoch(epoch).settlement is None:
+                return
+            self._tell(epoch)
+
     def _open_epoch(self) -> int:
         while self.session.epoch(self._epoch).settlement is not None:
             self._epoch += 1
@@ -202,6 +223,7 @@ class Market:
 
     def _play_round(self, index: int) -> None:
         self.table.play_round(index, self._scenario.plan(index))
+        self._scenario.settled(index, self.auctioneer.matrices[index], again=False)
         self._records.append(("matrix", str(index), canonical(self.auctioneer.matrices[index])))
         for (_, party), data in self.auctioneer.second_bids.items():  # refused, kept as evidence (spec 3.5)
             self._records.append(("second bid", f"{index}-{party}", data))
@@ -290,6 +312,7 @@ class Market:
         self._stored_movements = len(self.table.movements)
         if self._stored:  # what an interruption left unpublished
             self._write_setup()
+        self._tell_again()
 
     def audit_findings(self) -> list[Finding]:
         """Return everything that convicts in the disclosed rounds, recomputed from the log."""

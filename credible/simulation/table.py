@@ -157,7 +157,7 @@ class Table:
     def play_round(self, index: int, plan: RoundPlan) -> None:
         """A whole round (spec 6.4)."""
         self.take_bids(index, plan)
-        self.take_openings(index, [seat for seat in plan.bids if seat not in plan.silent])
+        self.take_openings(index, [seat for seat in plan.bids if seat not in plan.silent | plan.late])
         self.clear(index)
 
     def take_bids(self, index: int, plan: RoundPlan) -> None:
@@ -168,6 +168,8 @@ class Table:
         for seat in sorted(plan.bids):
             self.send(self.bidders[seat], self.bidders[seat].presence(index), start + 10)
         for seat in sorted(plan.bids):
+            if seat in plan.late:
+                continue
             try:
                 self.send(self.bidders[seat], self.bidders[seat].bid(index, list(plan.bids[seat])), start + 60)
             except RefusedError:  # its deposit covers no further commitment: it is out (spec 9.9)
@@ -226,7 +228,10 @@ class Table:
         for auditor in self.auditors:
             auctioneer.publish(auditor.challenge(epoch))
         auctioneer.respond(epoch)
-        self.cosign(session.epoch_deadline(epoch, "response") - LAST_SECONDS)
+        deadline = session.epoch_deadline(epoch, "response")
+        self.cosign(deadline - LAST_SECONDS)
+        if not session.verdict_due(epoch):  # a checkpoint past the deadline shows that an answer is missing (spec 7.4)
+            self.cosign(deadline + LAST_SECONDS, again=True)
         first: list[Finding] = []
         for number, auditor in enumerate(self.auditors):
             verdict, findings = auditor.verdict(epoch) if judge is None else (judge(auditor, epoch), [])
@@ -242,7 +247,10 @@ class Table:
         self.cosign(session.epoch_deadline(epoch, "verdict") - LAST_SECONDS)
         if session.condemned(epoch):
             auctioneer.open_epoch(epoch)
-            self.cosign(session.epoch_deadline(epoch, "whole") - LAST_SECONDS)
+            deadline = session.epoch_deadline(epoch, "whole")
+            self.cosign(deadline - LAST_SECONDS)
+            if not all(session.round(index).response for index in self.manifest.rounds_of(epoch)):
+                self.cosign(deadline + LAST_SECONDS, again=True)  # shows that rounds are withheld (spec 7.8)
             auctioneer.publish(self.auditors[0].assessment(epoch))
         settlement, amounts = self.arbiter.settle(epoch)
         auctioneer.publish(settlement)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from protocol.encoding import hash_of
+
+if TYPE_CHECKING:  # a verifier starts without numpy
+    import numpy as np
+    import numpy.typing as npt
 
 UNSOLD = -1
 
@@ -54,6 +59,22 @@ def draw_winners(allocation: Sequence[Sequence[int]], seed: bytes, share_bits: i
                 break
         winners.append(winner)
     return winners
+
+
+def draw_many(allocation: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Draw the winners of many rounds from given numbers: the rule of `draw_winners`, item by item, in arrays.
+
+    Args:
+        allocation: Shares by round, seat and item, nonnegative, at most 2^share_bits an item.
+        numbers: The u of each round and item; one column for all items if the mode is "joint".
+
+    Returns:
+        Seat by round and item; -1 for an item that stays unsold.
+    """
+    import numpy as np
+
+    passed = allocation.cumsum(axis=1) > numbers[:, None, :]
+    return np.where(passed[:, -1], passed.argmax(axis=1), UNSOLD)
 
 
 def assignment(allocation: Sequence[Sequence[int]], share_bits: int, u: int) -> list[int]:

@@ -7,12 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from credible import settings as store
 from credible.cli import run_command
 from credible.records.values import drawn_presence, participation_model, valuation_model
-from credible.simulation.agents import attended_values, auctioneer_agent
+from credible.simulation.agents import Values, auctioneer_agent
+from credible.simulation.draws import Draws
 from mechanisms.participation import Markov
 from protocol.errors import MalformedError
 
@@ -115,17 +117,21 @@ def test_settings_with_impossible_participation_are_refused(tmp_path: Path) -> N
 
 
 def test_absent_seats_have_no_values() -> None:
-    values = attended_values(lambda index: [[1, 2], [3, 4], None], [[True, False, True], [False, True, True]])
-    assert values(0) == [[1, 2], None, None]
-    assert values(1) == [None, [3, 4], None]
+    path = np.array([[True, False, True], [False, True, True]])
+    pool, seated = np.array([[[1, 2], [3, 4], [0, 0]]]), np.array([[True, True, False]])
+    values = Values(3, 2, 9, pool=pool, seated=seated, path=path)
+    drawn = [values.draw(Draws(b"\0" * 32, "values", 0, 50), index) for index in (0, 1)]
+    for rows, present in drawn:
+        assert present.tolist() == [[row[0].any(), row[1].any(), False] for row in rows]
+        assert set(map(tuple, present.tolist())) == {(True, False, False), (False, True, False)}
+    assert (drawn[0][1] != drawn[1][1]).any(axis=1).all()  # each market goes on along the path
 
 
 def test_auctioneers_of_rare_profiles_by_name() -> None:
-    kind = auctioneer_agent("rare:101:3", b"")
-    assert (kind.mask, kind.limit) == ("101", 3)  # type: ignore[attr-defined]
+    auctioneer_agent("rare:101:3")
     for text in ("rare", "rare:101", "rare:12:3", "rare:101:x", "rare:101:0"):
         with pytest.raises(ValueError, match="wanted rare:PROFILE:ROUNDS"):
-            auctioneer_agent(text, b"")
+            auctioneer_agent(text)
 
 
 def test_profiles_that_do_not_fit_the_artifact_are_refused(artifact: Path, tmp_path: Path) -> None:
