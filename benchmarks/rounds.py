@@ -34,8 +34,8 @@ import nacl.bindings
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from credible.simulation.agent_scenario import agent_scenario
 from credible.simulation.market import Market, trust_path
-from credible.simulation.scenario import agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from protocol import messages as m
 from protocol.artifact import RoundInput, build

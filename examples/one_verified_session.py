@@ -4,9 +4,9 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+from credible.simulation.agent_scenario import agent_scenario
 from credible.simulation.agents import Values
 from credible.simulation.market import Market, trust_path
-from credible.simulation.scenario import agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from protocol.artifact import build
 from protocol.artifact.engine import Engine

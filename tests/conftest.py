@@ -8,9 +8,9 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from credible.simulation.agent_scenario import agent_scenario
 from credible.simulation.agents import Values
 from credible.simulation.market import Market
-from credible.simulation.scenario import agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from credible.simulation.table import Table
 from protocol.artifact import build

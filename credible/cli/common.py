@@ -29,6 +29,20 @@ DEFECT: Final = 70
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Make the run reproducible; without it secrets are fresh.")]
 
+# Listed here rather than read from the agents, which load numpy; a test compares the two.
+BIDDERS: Final = (
+    "truthful, shade:80, noisy:20, best-response, exp3, weights, budget:10, late:10, silent:10, ring*2, sybil:50*2, "
+    "shill:50, adaptive-shill"
+)
+AUCTIONEERS: Final = (
+    "honest, inflate:0.1, phantom:0.1, favour:SEAT:0.1, drop:SEAT:0.1, swap:FILE.onnx:0.1, threshold, random:10, "
+    "rare:101:10, optimal, refuse:0.1, equivocate:0.1"
+)
+BidderSpec = Annotated[
+    str, typer.Option("--bidders", help=f"One for all seats, or one a seat with commas: {BIDDERS}; FILE.py:CLASS.")
+]
+AuctioneerSpec = Annotated[str, typer.Option("--auctioneer", help=f"{AUCTIONEERS}; FILE.py:CLASS.")]
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -8,24 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from credible.cli.common import Json, Seed, UsageError, bar, read_input, show
+from credible.cli.common import AuctioneerSpec, BidderSpec, Json, Seed, UsageError, bar, read_input, show
 from credible.money import format_fine
 from credible.records.values import market_values
-from credible.simulation.agents import AUCTIONEERS, BIDDERS
 from credible.simulation.market import Market, Summary, auditor_key_path, stored_root, trust_path
-from credible.simulation.scenario import agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
 from protocol.encoding import canonical
-
-Auctioneers = Annotated[
-    str, typer.Option(help=f"{', '.join(AUCTIONEERS)}; arguments after colons (inflate:0.1), or FILE.py:CLASS.")
-]
-Bidders = Annotated[
-    str,
-    typer.Option(help=f"By seat, with commas, or one for all: {', '.join(BIDDERS)}; shade:80, ring*2, FILE.py:CLASS."),
-]
 
 
 def simulate(
@@ -33,8 +23,8 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Session folder to write; SESSION.trust.json goes beside it.")],
     rounds: Annotated[int, typer.Option(help="Rounds T.", min=1, max=100_000)] = 100,
     preset: Annotated[str, typer.Option(help="prompt or published (spec 7.3).")] = "prompt",
-    auctioneer: Auctioneers = "honest",
-    bidders: Bidders = "truthful",
+    auctioneer: AuctioneerSpec = "honest",
+    bidders: BidderSpec = "truthful",
     setting: Annotated[
         str | None, typer.Option(help="Values of a recorded setting; uniform on the grid if left out.")
     ] = None,
@@ -66,6 +56,8 @@ def simulate(
     json: Json = False,
 ) -> None:
     """Play repeated rounds through the full protocol, audits included."""
+    from credible.simulation.agent_scenario import agent_scenario  # loads numpy
+
     data = read_input(file, MAX_BYTES)
     options: dict[str, Any] = {
         "aborting": aborting, "auditors": auditors, "disclosure": disclosure, "escalation": escalation,

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from credible.cli import common
+from credible.simulation import agents
+from credible.simulation.agent_scenario import AgentScenario, agent_scenario
 from credible.simulation.agents import Values, auctioneer_agent, bidder_agents, terms
 from credible.simulation.draws import Counts, Flags
 from credible.simulation.economy import Coins, Economy, Played
 from credible.simulation.players import Players
-from credible.simulation.scenario import AgentScenario, agent_scenario
 from credible.simulation.setup import Rules, Secrets
 from credible.simulation.table import Table
 from protocol.artifact import build
@@ -165,3 +167,9 @@ def test_both_engines_agree_on_a_thousand_pairs() -> None:
     ]
     counted = {name: outcomes.count(name) for name in ("honest", "deviated", "caught", "seen")}
     assert min(counted.values()) > 20, counted
+
+
+def test_the_help_lists_every_agent() -> None:
+    for listed, known in ((common.BIDDERS, agents.BIDDERS), (common.AUCTIONEERS, agents.AUCTIONEERS)):
+        names = [part.partition(":")[0].partition("*")[0] for part in listed.split(", ")]
+        assert sorted(names) == sorted(known)

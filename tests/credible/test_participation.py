@@ -56,7 +56,7 @@ def test_cheating_in_rare_profiles_is_convicted_when_drawn(
     options = ["--q", "1/2", "--epoch", "5"] if preset == "prompt" else ["--k", "60"]
     played = run(
         capsys, "simulate", artifact, "--setting", SETTING, "--rounds", "120", "--preset", preset, *options,
-        "--auctioneer", "rare:10:2", "--seed", "5", "--out", session,
+        "--auctioneer", "rare:10:2", "--seed", "6", "--out", session,
     )  # fmt: skip
     assert played["deviations_made"] in ((1, 2) if preset == "prompt" else (2,))  # a halt may come before the second
     assert played["deviations_found"] >= 1

@@ -208,8 +208,8 @@ class RandomRounds(Cheating):
 class Rare(Cheating):
     """Raises the payments of the first rounds with one participation profile; `rare:101:10`."""
 
-    def __init__(self, mask: str = "", rounds: str = "1") -> None:
-        self._limit = _whole(rounds, "the number of deviating rounds") if rounds else 0
+    def __init__(self, mask: str = "", rounds: str = "") -> None:
+        self._limit = int(rounds) if rounds.isascii() and rounds.isdigit() else 0
         if not mask or set(mask) - {"0", "1"} or self._limit < 1:
             raise ValueError(f"rare:{mask}:{rounds}, wanted rare:PROFILE:ROUNDS, one digit a seat (rare:101:10)")
         self._mask = np.array([digit == "1" for digit in mask])
