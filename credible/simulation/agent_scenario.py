@@ -13,12 +13,15 @@ from credible.simulation.players import Players, Submitted
 from credible.simulation.scenario import RoundPlan
 from credible.simulation.setup import Rules
 from protocol.artifact import Header, RoundInput, RoundOutput, Runner
+from protocol.artifact.engine import Engine
 from protocol.auctioneer import Auctioneer
 from protocol.messages import Bid, MatrixBody, Statement, receipt_for, sign_statement
 
 
 def executing(runner: Runner) -> Execute:
     """Return a runner of single rounds as agents and engines call it, in arrays."""
+    if isinstance(runner, Engine):
+        return lambda bids, participation: runner.run_arrays(bids, participation.astype(np.int64))
 
     def execute(bids: Counts, participation: Flags) -> dict[str, Counts]:
         rounds = [

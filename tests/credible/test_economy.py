@@ -159,6 +159,7 @@ def test_returned_gains_agree() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_both_engines_agree_on_a_thousand_pairs() -> None:
     source = random.Random(7)
     outcomes = [

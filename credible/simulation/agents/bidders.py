@@ -11,13 +11,13 @@ from credible.simulation.agents.base import DEFAULT, Bidder, Disclosed, Row, Sea
 from credible.simulation.draws import Counts, Flags, Floats
 
 ARMS: Final = tuple(range(40, 125, 10))  # per cent of the values that learners choose among
-TRIED: Final = tuple(range(0, 155, 5))  # per cent that a best response searches
+TRIED: Final = tuple(range(0, 160, 10))  # per cent that a best response searches
 IMAGINED: Final = 2048  # rounds of the prior that a search looks at
 
 
-def _percent(text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
-        raise ValueError(f"{text!r}, wanted a percentage from 1 to {most}")
+def _percent(text: str, most: int, least: int = 1) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise ValueError(f"{text!r}, wanted a percentage from {least} to {most}")
     return int(text)
 
 
@@ -238,7 +238,7 @@ class Shill(Bidder):
     house = True
 
     def __init__(self, percent: str = "50") -> None:
-        self._percent = _percent(percent, 100)
+        self._percent = _percent(percent, 100, least=0)
 
     def bid(self, round_index: int, values: Counts, present: Flags) -> Counts:
         """Return the same bid in every round."""

@@ -1,0 +1,117 @@
+"""credible market."""
+
+from __future__ import annotations
+
+import os
+import secrets as system
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from credible.cli.common import AuctioneerSpec, BidderSpec, Json, Seed, UsageError, bar, read_input, show
+from protocol.artifact.header import MAX_BYTES
+
+
+def market(
+    file: Annotated[Path, typer.Argument(help="Artifact FILE.onnx.")],
+    rounds: Annotated[int, typer.Option(help="Rounds of all markets together.", min=1, max=10**12)] = 1_000_000,
+    session: Annotated[int, typer.Option(help="Rounds of one market, T.", min=1, max=1_000_000)] = 1000,
+    preset: Annotated[str, typer.Option(help="prompt, published, or default: neither log nor audit.")] = "prompt",
+    auctioneer: AuctioneerSpec = "honest",
+    bidders: BidderSpec = "truthful",
+    setting: Annotated[str | None, typer.Option(help="Values of a setting; uniform on the grid if left out.")] = None,
+    participation: Annotated[
+        float, typer.Option(help="Chance that a bidder comes, unless the setting says who comes.", min=0, max=1)
+    ] = 1.0,
+    k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 1,
+    q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
+    epoch: Annotated[int, typer.Option(help="Rounds of an epoch, for prompt.", min=1)] = 5,
+    gains: Annotated[str, typer.Option(help="kept, or returned to bidders on detection (spec 9.2).")] = "kept",
+    factor: Annotated[str, typer.Option(help="Multiplies the penalty that spec 9 asks for, as a fraction.")] = "1",
+    out: Annotated[Path | None, typer.Option(help="File of finished blocks; the same command goes on from it.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes; all cores if 0.", min=0, max=256)] = 0,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Play millions of rounds through the exact artifact with the same agents, without the messages.
+
+    Markets of T rounds run side by side; means come with standard errors over markets.
+    """
+    from credible.records.values import market_values
+    from credible.simulation.agents import terms
+    from credible.simulation.campaign import Plan, play
+    from credible.simulation.setup import Secrets
+    from protocol.artifact.engine import Engine
+
+    data = read_input(file, MAX_BYTES)
+    if out is not None and seed is None:
+        raise UsageError("--out needs --seed: a run that goes on must draw what it drew")
+    secret = Secrets.seeded(seed).agents() if seed is not None else system.token_bytes(32)
+    header = Engine(data).artifact.header
+    session = min(session, rounds)
+    try:
+        rules = terms(preset, header, session, k=k, q=Fraction(q), epoch=epoch, gains=gains, factor=Fraction(factor))
+        values = market_values(header, setting, participation, secret)
+        plan = Plan(data, rules, values, bidders, auctioneer, secret, -(-rounds // session))
+        with bar("rounds", plan.sessions * session, quiet=json) as progress:
+            totals, seconds, peak = play(
+                plan, processes=processes or os.cpu_count() or 1, state=out, progress=progress.to
+            )
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(str(error)) from error
+    result = summary(totals, header.share_bits, seconds, peak)
+    result |= {"unit": header.unit, "penalty": rules.penalty / (1 << header.share_bits), "preset": preset}
+    show(result, lines(result), as_json=json)
+
+
+def summary(totals: Any, share_bits: int, seconds: float, peak: int) -> dict[str, Any]:
+    """Return the figures of a market; money in grid units."""
+    sums, one = totals.sums, 1 << share_bits
+    played = max(sums["rounds"], 1)
+    each = {}
+    for name, key in (("revenue", "revenue"), ("welfare", "welfare"), ("profit", "auctioneer_profit")):
+        mean, error = totals.mean(name, share_bits)
+        each[key], each[f"{key}_se"] = mean, error
+    return {
+        "rounds": sums["rounds"],
+        "sessions": totals.sessions,
+        "seconds": round(seconds, 3),
+        "rounds_per_second": round(sums["rounds"] / seconds) if seconds else 0,
+        "revenue": sums["revenue"] / one,
+        "welfare": sums["welfare"] / one,
+        "auctioneer_profit": sums["profit"] / one,
+        "peak_rss_bytes": peak,
+        "revenue_per_round": sums["revenue"] / one / played,
+        "welfare_per_round": sums["welfare"] / one / played,
+        "bidder_utility_per_round": [earned / one / played for earned in totals.utility],
+        "per_session": each,
+        "deviations": sums["deviations"],
+        "seen_by_bidders": sums["seen"],
+        "audited": sums["audited"],
+        "sessions_halted": sums["caught"],
+        "penalties": sums["penalty"] / one,
+        "returned": sums["returned"] / one,
+        "forfeited_by_bidders": sums["forfeited"] / one,
+    }
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Return a market's figures for people."""
+    each = result["per_session"]
+    verdict = "pays" if each["auctioneer_profit"] > 0 else "does not pay"
+    told = [
+        f"{result['rounds']:,} rounds in {result['sessions']:,} markets, {result['seconds']:.1f} s "
+        f"({result['rounds_per_second']:,} rounds/s), peak memory {result['peak_rss_bytes'] / 2**20:,.0f} MiB",
+        f"revenue per round {result['revenue_per_round']:,.1f}, welfare {result['welfare_per_round']:,.1f}, "
+        f"in units of {result['unit']}",
+        "bidders earn per round " + ", ".join(f"{earned:,.1f}" for earned in result["bidder_utility_per_round"]),
+    ]
+    if result["deviations"]:
+        told.append(
+            f"cheating {verdict}: {each['auctioneer_profit']:,.0f} +- {each['auctioneer_profit_se']:,.0f} a market, "
+            f"{result['deviations']:,} rounds deviate, {result['sessions_halted']:,} markets halted, penalty "
+            f"{result['penalty']:,.0f}"
+        )
+    return told
