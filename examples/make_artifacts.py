@@ -1,4 +1,4 @@
-"""Train, export and certify the artifacts in examples/artifacts: `python examples/make_artifacts.py [FOLDER]`, a minute.
+"""Train, export and certify the artifacts in examples/artifacts: `python examples/make_artifacts.py [FOLDER]`.
 
 The same seeds and releases give the same files; each has its card beside it.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,10 @@ BidderSpec = Annotated[
     str, typer.Option("--bidders", help=f"One for all seats, or one a seat with commas: {BIDDERS}; FILE.py:CLASS.")
 ]
 AuctioneerSpec = Annotated[str, typer.Option("--auctioneer", help=f"{AUCTIONEERS}; FILE.py:CLASS.")]
+
+Context = Annotated[
+    str, typer.Option("--context", help="Public integers of every round (a reserve), if the artifact takes any: 0,500.")
+]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -97,6 +101,20 @@ def read_input(path: Path, limit: int) -> bytes:
         return read_file(path, limit)
     except FileNotFoundError as error:
         raise MalformedError(f"{path}: no such file") from error
+
+
+def context_of(text: str, names: Sequence[str]) -> tuple[int, ...]:
+    """Return the integers of --context; zeros if it is left out and the artifact takes some.
+
+    Raises:
+        UsageError: If it is not a list of integers.
+    """
+    if not text:
+        return (0,) * len(names)
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"context {text!r}, wanted {len(names)} integers with commas between") from error
 
 
 def need_new(path: Path) -> None:

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from credible.cli.common import AuctioneerSpec, BidderSpec, Json, Seed, UsageError, bar, read_input, show
+from credible.cli.common import (
+    AuctioneerSpec,
+    BidderSpec,
+    Context,
+    Json,
+    Seed,
+    UsageError,
+    bar,
+    context_of,
+    read_input,
+    show,
+)
 from protocol.artifact.header import MAX_BYTES
 
 
@@ -22,6 +33,7 @@ def market(
     auctioneer: AuctioneerSpec = "honest",
     bidders: BidderSpec = "truthful",
     setting: Annotated[str | None, typer.Option(help="Values of a setting; uniform on the grid if left out.")] = None,
+    context: Context = "",
     participation: Annotated[
         float, typer.Option(help="Chance that a bidder comes, unless the setting says who comes.", min=0, max=1)
     ] = 1.0,
@@ -54,7 +66,10 @@ def market(
     try:
         rules = terms(preset, header, session, k=k, q=Fraction(q), epoch=epoch, gains=gains, factor=Fraction(factor))
         values = market_values(header, setting, participation, secret)
-        plan = Plan(data, rules, values, bidders, auctioneer, secret, -(-rounds // session))
+        plan = Plan(
+            data, rules, values, bidders, auctioneer, secret, -(-rounds // session),
+            context=context_of(context, header.context),
+        )  # fmt: skip
         with bar("rounds", plan.sessions * session, quiet=json) as progress:
             totals, seconds, peak = play(
                 plan, processes=processes or os.cpu_count() or 1, state=out, progress=progress.to

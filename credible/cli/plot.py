@@ -11,7 +11,17 @@ from typing import Annotated
 
 import typer
 
-from credible.cli.common import AuctioneerSpec, BidderSpec, Json, Seed, UsageError, read_input, show
+from credible.cli.common import (
+    AuctioneerSpec,
+    BidderSpec,
+    Context,
+    Json,
+    Seed,
+    UsageError,
+    context_of,
+    read_input,
+    show,
+)
 from protocol.artifact.header import MAX_BYTES
 
 QUESTIONS = (
@@ -38,6 +48,7 @@ def plot(
     auctioneer: AuctioneerSpec = "inflate:0.1",
     bidders: BidderSpec = "truthful",
     setting: Annotated[str | None, typer.Option(help="Values of a setting; uniform on the grid if left out.")] = None,
+    context: Context = "",
     participation: Annotated[float, typer.Option(help="Chance that a bidder comes.", min=0, max=1)] = 1.0,
     k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 10,
     q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
@@ -74,7 +85,16 @@ def plot(
             values = market_values(header, setting, participation, secret)
             asked.append(
                 questions.Asked(
-                    file.stem, data, header, rules, values, bidders, secret, sessions, processes or os.cpu_count() or 1
+                    file.stem,
+                    data,
+                    header,
+                    rules,
+                    values,
+                    bidders,
+                    secret,
+                    sessions,
+                    processes or os.cpu_count() or 1,
+                    context_of(context, header.context),
                 )
             )
         if question in SEVERAL:

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from credible.cli.common import AuctioneerSpec, BidderSpec, Json, Seed, UsageError, bar, read_input, show
+from credible.cli.common import (
+    AuctioneerSpec,
+    BidderSpec,
+    Context,
+    Json,
+    Seed,
+    UsageError,
+    bar,
+    context_of,
+    read_input,
+    show,
+)
 from credible.money import format_fine
 from credible.records.values import market_values
 from credible.simulation.market import Market, Summary, auditor_key_path, stored_root, trust_path
@@ -25,9 +36,8 @@ def simulate(
     preset: Annotated[str, typer.Option(help="prompt or published (spec 7.3).")] = "prompt",
     auctioneer: AuctioneerSpec = "honest",
     bidders: BidderSpec = "truthful",
-    setting: Annotated[
-        str | None, typer.Option(help="Values of a recorded setting; uniform on the grid if left out.")
-    ] = None,
+    setting: Annotated[str | None, typer.Option(help="Values of a setting; uniform on the grid if left out.")] = None,
+    context: Context = "",
     participation: Annotated[
         float, typer.Option(help="Chance that a bidder comes, unless the setting says who comes.", min=0, max=1)
     ] = 1.0,
@@ -67,7 +77,8 @@ def simulate(
     config = canonical(
         {
             **options,
-            "auctioneer": auctioneer, "bidders": bidders, "command": "simulate", "epoch": epoch, "k": k,
+            "auctioneer": auctioneer, "bidders": bidders, "command": "simulate", "context": context, "epoch": epoch,
+            "k": k,
             "participation": str(participation), "preset": preset, "q": q, "rounds": rounds,
             "seed": "none" if seed is None else str(seed), "setting": setting or "none",
         }
@@ -81,13 +92,18 @@ def simulate(
         secrets = session_secrets(out, seed, resume=resume)
         with Sandbox(data) as sandbox:
             header = sandbox.header
-            if header.context:
-                raise ValueError(f"the artifact takes context {header.context}; simulate has none to give, see replay")
             agents = secrets.agents()
             rules = Rules(preset, rounds, k=k, q=chance, epoch=epoch, lag=epoch, seeded=seed is not None, **options)
             drawn = market_values(header, setting, participation, agents)
             scenario = agent_scenario(
-                header, sandbox, rules, agents, values=drawn, bidders=bidders, auctioneer=auctioneer
+                header,
+                sandbox,
+                rules,
+                agents,
+                values=drawn,
+                bidders=bidders,
+                auctioneer=auctioneer,
+                context=context_of(context, header.context),
             )
             with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
                 with bar("rounds", rounds, quiet=json) as progress:

@@ -142,7 +142,9 @@ def _participation(answer: Answer) -> Figure:
             axis.set(
                 xlabel="chance that a bidder comes", ylabel=f"{key} of a round, grid units", title=key.capitalize()
             )
-            axis.set_ylim(bottom=0)
+
+    for axis in axes:
+        axis.set_ylim(bottom=0)
     axes[0].legend(fontsize=8)
     return figure
 

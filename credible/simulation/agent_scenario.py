@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from credible.simulation.agents import auctioneer_agent, bidder_agents
-from credible.simulation.agents.base import DEFAULT, Execute, Settling, Values, terms
+from credible.simulation.agents.base import DEFAULT, Execute, Settling, Values, runs, terms
 from credible.simulation.draws import Counts, Flags
 from credible.simulation.players import Players, Submitted
 from credible.simulation.scenario import RoundPlan
@@ -18,14 +18,14 @@ from protocol.auctioneer import Auctioneer
 from protocol.messages import Bid, MatrixBody, Statement, receipt_for, sign_statement
 
 
-def executing(runner: Runner) -> Execute:
-    """Return a runner of single rounds as agents and engines call it, in arrays."""
+def executing(runner: Runner, context: tuple[int, ...] = ()) -> Execute:
+    """Return a runner of single rounds as agents and engines call it, in arrays, the same context in every round."""
     if isinstance(runner, Engine):
-        return lambda bids, participation: runner.run_arrays(bids, participation.astype(np.int64))
+        return runs(runner, context)
 
     def execute(bids: Counts, participation: Flags) -> dict[str, Counts]:
         rounds = [
-            RoundInput(bids=rows, participation=mask, context=[])
+            RoundInput(bids=rows, participation=mask, context=list(context))
             for rows, mask in zip(bids.tolist(), participation.astype(int).tolist(), strict=True)
         ]
         outputs = runner.run(rounds)
@@ -46,6 +46,7 @@ def agent_scenario(
     values: Values | None = None,
     bidders: str = "truthful",
     auctioneer: str = "honest",
+    context: tuple[int, ...] = (),
 ) -> AgentScenario:
     """Return agents at the table of one session.
 
@@ -57,6 +58,7 @@ def agent_scenario(
         values: What values are drawn from; uniform on the whole grid if left out.
         bidders: See `agents.bidder_agents`.
         auctioneer: See `agents.auctioneer_agent`.
+        context: The public integers of every round, if the artifact takes any.
 
     Raises:
         ValueError: If an agent is not known or does not fit.
@@ -67,9 +69,11 @@ def agent_scenario(
     )  # fmt: skip
     drawn = values or Values(header.bidders, header.items, header.bid_max)
     seated = bidder_agents(bidders, header.bidders)
-    return AgentScenario(
-        Players(header, executing(runner), announced, drawn, seated, auctioneer_agent(auctioneer), secret)
-    )
+    players = Players(
+        header, executing(runner, context), announced, drawn, seated, auctioneer_agent(auctioneer), secret,
+        context=context,
+    )  # fmt: skip
+    return AgentScenario(players)
 
 
 class AgentScenario:
@@ -98,6 +102,7 @@ class AgentScenario:
             {seat: sent.bids[0, seat].tolist() for seat in present},
             silent=frozenset(unopened),
             late=frozenset(np.flatnonzero(sent.late[0]).tolist()),
+            context=list(self.players.context),
         )
 
     def settled(self, round_index: int, matrix: MatrixBody, *, again: bool) -> None:

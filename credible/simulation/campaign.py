@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from credible.simulation.agents import Terms, Values, auctioneer_agent, bidder_agents
+from credible.simulation.agents import Terms, Values, auctioneer_agent, bidder_agents, runs
 from credible.simulation.economy import DrawnCoins, Economy
 from credible.simulation.players import Players
 from protocol.artifact.engine import Engine
@@ -46,6 +46,7 @@ class Plan:
         secret: 32 bytes that decide everything.
         sessions: How many markets of T rounds.
         lanes: Markets side by side.
+        context: The public integers of every round.
     """
 
     artifact: bytes = field(repr=False)
@@ -56,6 +57,7 @@ class Plan:
     secret: bytes = field(repr=False)
     sessions: int
     lanes: int = LANES
+    context: tuple[int, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -116,11 +118,9 @@ def _plus(mine: Sequence[float] | None, more: Sequence[float]) -> list[float]:
 def players_of(plan: Plan, engine: Engine, first: int, lanes: int) -> Players:
     """Return the agents of some lanes; raise ValueError if one is not known or does not fit."""
     header = engine.artifact.header
-    if header.context:
-        raise ValueError(f"the artifact takes context {header.context}; a simulated market has none to give")
     return Players(
-        header, lambda bids, here: engine.run_arrays(bids, here.astype(np.int64)), plan.rules, plan.values,
-        bidder_agents(plan.bidders, header.bidders), auctioneer_agent(plan.auctioneer), plan.secret, first, lanes,
+        header, runs(engine, plan.context), plan.rules, plan.values, bidder_agents(plan.bidders, header.bidders),
+        auctioneer_agent(plan.auctioneer), plan.secret, first, lanes, plan.context,
     )  # fmt: skip
 
 
@@ -249,6 +249,7 @@ def plan_digest(plan: Plan) -> str:
     return hash_of(
         "market",
         {
+            "context": [str(value) for value in plan.context],
             "artifact": plan.artifact.hex(), "auctioneer": plan.auctioneer, "bidders": plan.bidders,
             "lanes": plan.lanes, "pools": [pool.hex() for pool in pools], "secret": plan.secret.hex(),
             "participation": str(values.participation), "sessions": plan.sessions,

@@ -64,6 +64,7 @@ class Players:
         secret: 32 bytes that decide every draw of values and agents.
         first: Number of the first lane.
         lanes: Number of lanes.
+        context: The public integers of every round; `execute` runs with them.
 
     Raises:
         ValueError: If the bidders do not take exactly the artifact's seats, or an agent does not fit the terms.
@@ -80,6 +81,7 @@ class Players:
         secret: bytes,
         first: int = 0,
         lanes: int = 1,
+        context: tuple[int, ...] = (),
     ) -> None:
         check_sizes(bidders, header.bidders)
         if (values.bidders, values.items) != (header.bidders, header.items):
@@ -87,7 +89,7 @@ class Players:
                 f"values are for {values.bidders} x {values.items}, the artifact for {header.bidders} x {header.items}"
             )
         self.header, self.execute, self.rules, self.values = header, execute, rules, values
-        self.bidders, self.auctioneer, self.lanes = list(bidders), auctioneer, lanes
+        self.bidders, self.auctioneer, self.lanes, self.context = list(bidders), auctioneer, lanes, context
         self._drawn = Draws(secret, "values", first, lanes)
         prior = lambda count: values.draw(Draws(secret, "prior", 0, count), 0)  # noqa: E731
         self.seats: list[list[int]] = []
@@ -98,8 +100,9 @@ class Players:
             self.seats.append(own)
             self.house[own] = bidder.house
             draws = Draws(secret, f"bidder/{begin}", first, lanes)
-            bidder.start(Seat(tuple(own), header, rules, lanes, draws, execute, prior))
-        auctioneer.start(Desk(header, rules, lanes, Draws(secret, "auctioneer", first, lanes), execute, prior))
+            bidder.start(Seat(tuple(own), header, rules, lanes, draws, execute, prior, context))
+        draws = Draws(secret, "auctioneer", first, lanes)
+        auctioneer.start(Desk(header, rules, lanes, draws, execute, prior, context))
         if auctioneer.friend is not None and self.house[auctioneer.friend]:
             raise ValueError(f"seat {auctioneer.friend} is a shill already; a friend bids for itself")
         self.out = np.zeros((lanes, header.bidders), dtype=bool)  # deposits gone with an unopened bid (spec 9.9)

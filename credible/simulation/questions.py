@@ -38,6 +38,7 @@ class Asked:
         secret: 32 bytes that decide everything.
         sessions: Markets to play for each figure.
         processes: Child processes; 1 plays in this one.
+        context: The public integers of every round.
     """
 
     name: str
@@ -49,12 +50,13 @@ class Asked:
     secret: bytes
     sessions: int
     processes: int = 1
+    context: tuple[int, ...] = ()
 
     def play(self, *, auctioneer: str = "honest", rules: Terms | None = None, **changed: Any) -> Totals:
         """Play the market with another auctioneer, other terms, bidders or values."""
         plan = Plan(
             self.artifact, rules or self.rules, changed.get("values", self.values),
-            changed.get("bidders", self.bidders), auctioneer, self.secret, self.sessions,
+            changed.get("bidders", self.bidders), auctioneer, self.secret, self.sessions, context=self.context,
         )  # fmt: skip
         return play(plan, processes=self.processes)[0]
 

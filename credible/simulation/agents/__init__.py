@@ -33,6 +33,7 @@ from credible.simulation.agents.base import (
     Terms,
     Values,
     check_sizes,
+    runs,
     terms,
 )
 from credible.simulation.agents.bidders import (
@@ -53,7 +54,7 @@ from credible.simulation.agents.bidders import (
 
 __all__ = [
     "AUCTIONEERS", "BIDDERS", "AuctioneerAgent", "Bidder", "Desk", "Disclosed", "Row", "Seat", "Settling", "Terms",
-    "Values", "auctioneer_agent", "bidder_agents", "terms",
+    "Values", "auctioneer_agent", "bidder_agents", "runs", "terms",
 ]  # fmt: skip
 
 Agent = TypeVar("Agent", Bidder, AuctioneerAgent)

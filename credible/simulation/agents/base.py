@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from credible.simulation.draws import Counts, Draws, Flags
 from protocol.artifact import Header
+from protocol.artifact.engine import Engine
 from protocol.penalties import gain_bound, requirement
 
 Execute = Callable[[Counts, Flags], dict[str, npt.NDArray[np.int64]]]  # bids, participation -> the artifact's outputs
@@ -130,6 +131,7 @@ class Seat:
         draws: Its own random numbers.
         execute: The published artifact.
         imagine: Values and presence of everybody in rounds like these: the public prior, not what will happen.
+        context: The public integers of every round, such as a reserve; empty if the artifact takes none.
     """
 
     seats: tuple[int, ...]
@@ -139,6 +141,7 @@ class Seat:
     draws: Draws
     execute: Execute
     imagine: Imagine
+    context: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +249,7 @@ class Desk:
     draws: Draws
     execute: Execute
     imagine: Imagine
+    context: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +348,25 @@ class Values:
         elif self.participation < 1:
             present = present & (draws.other("presence").uniform(round_index, n) < self.participation)
         return values * present[:, :, None], present
+
+
+def runs(engine: Engine, context: tuple[int, ...] = ()) -> Execute:
+    """Return an artifact as agents and engines call it, the same context in every round.
+
+    Raises:
+        ValueError: If the artifact takes other context.
+    """
+    named = engine.artifact.header.context
+    if len(context) != len(named):
+        raise ValueError(
+            f"the artifact takes context {named} in every round, got {list(context)}; give as many integers"
+            if named
+            else f"the artifact takes no context, got {list(context)}"
+        )
+    if not context:
+        return lambda bids, here: engine.run_arrays(bids, here.astype(np.int64))
+    given = np.array([context], dtype=np.int64)
+    return lambda bids, here: engine.run_arrays(bids, here.astype(np.int64), given.repeat(len(bids), axis=0))
 
 
 def check_sizes(bidders: Sequence[Bidder], seats: int) -> None:
