@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -27,6 +27,33 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure revenue with its standard error, regret with its search, IR and feasibility, beside baselines."""
+    figures, chosen = measured(source, setting, samples=samples, seed=seed)
+    ceiling = figures["surplus"]
+    table = Table("measure", "value", title=f"{source}, values of {chosen.name}")
+    table.add_row("revenue", f"{figures['revenue']:.5f} +- {figures['revenue_se']:.5f}")
+    for name, row in figures["baselines"].items():
+        table.add_row(f"  {name.replace('_', ' ')}", f"{row['revenue']:.5f} +- {row['revenue_se']:.5f}")
+    table.add_row("full surplus", f"{ceiling:.5f}")
+    table.add_row("auctioneer regret: surplus - revenue", f"{ceiling - figures['revenue']:.5f}")
+    table.add_row("efficiency", f"{figures['welfare'] / ceiling:.4f}" if ceiling else "-")
+    table.add_row("regret", f"{figures['regret']:.3g} ({figures['regret_kind']})")
+    table.add_row("  search found", f"{figures['regret_found']:.3g} ({figures['regret_search']})")
+    table.add_row("IR violation", f"{figures['ir_violation']:.3g}")
+    table.add_row("overallocation", f"{figures['overallocation']:.3g}")
+    table.add_row("samples", str(figures["samples"]))
+    if chosen.values["kind"] == store.RECORD:
+        err.print(CAVEAT)
+    show(figures, table, as_json=json)
+
+
+def measured(
+    source: Path, setting: str | None = None, *, samples: int, seed: int = 12345
+) -> tuple[dict[str, Any], store.Setting]:
+    """Return what `credible evaluate --json` prints of a run or an artifact, and the setting it is for.
+
+    Raises:
+        UsageError: If an artifact comes without a setting, or does not fit it.
+    """
     is_run = source.is_dir()
     if not is_run and setting is None:
         raise UsageError("an artifact is evaluated on the values of a setting: give --setting NAME")
@@ -71,22 +98,6 @@ def evaluate(
     ceiling = rivals["vcg"].welfare  # VCG is efficient: its welfare is the full surplus
     if result.revenue > ceiling + 5 * result.revenue_se:
         err.print(f"revenue {result.revenue:.5f} is above the full surplus {ceiling:.5f}: the evaluation is wrong")
-    table = Table("measure", "value", title=f"{source}, values of {chosen.name}")
-    table.add_row("revenue", f"{result.revenue:.5f} +- {result.revenue_se:.5f}")
-    for name, row in baselines.items():
-        table.add_row(f"  {name.replace('_', ' ')}", f"{row['revenue']:.5f} +- {row['revenue_se']:.5f}")
-    table.add_row("full surplus", f"{ceiling:.5f}")
-    table.add_row("auctioneer regret: surplus - revenue", f"{ceiling - result.revenue:.5f}")
-    table.add_row("efficiency", f"{result.welfare / ceiling:.4f}" if ceiling else "-")
-    table.add_row("regret", f"{result.regret:.3g} ({result.regret_kind})")
-    table.add_row("  search found", f"{result.regret_found:.3g} ({result.regret_search})")
-    table.add_row("IR violation", f"{result.ir_violation:.3g}")
-    table.add_row("overallocation", f"{result.overallocation:.3g}")
-    table.add_row("samples", str(result.samples))
-    if chosen.values["kind"] == store.RECORD:
-        err.print(CAVEAT)
-    show(
-        {**asdict(result), "baselines": baselines, "surplus": ceiling, "auctioneer_regret": ceiling - result.revenue},
-        table,
-        as_json=json,
-    )
+    return {
+        **asdict(result), "baselines": baselines, "surplus": ceiling, "auctioneer_regret": ceiling - result.revenue,
+    }, chosen  # fmt: skip

@@ -4,40 +4,115 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from credible.cli.common import Json, read_input, show
+from protocol.artifact.header import MAX_BYTES
 from protocol.errors import MalformedError
 from protocol.storage.files import write_file
 
+if TYPE_CHECKING:
+    from credible.reports.blocks import Part
+
+MOST = 64 << 20  # bytes of a reproduction's JSON
+
 
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Session folders; SESSION.trust.json beside one pins it.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Sessions, runs, artifacts, or what `reproduce --json` printed (FILE.json).")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
     evaluation: Annotated[Path | None, typer.Option(help="What `evaluate --json` printed, to show with it.")] = None,
-    title: Annotated[str, typer.Option(help="Heading.")] = "credible: verified auction sessions",
+    trust: Annotated[
+        Path | None, typer.Option(help="What you pin of one session; SESSION.trust.json beside each if left out.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Draws that a run is measured on.", min=1000)] = 50_000,
+    title: Annotated[str, typer.Option(help="Heading.")] = "credible: can this auction be trusted?",
     json: Json = False,
 ) -> None:
-    """Write one HTML file with verdicts, findings and figures; it opens offline."""
-    from credible.reports.html import build_report, read_session
-    from credible.simulation.market import trust_path
+    """Write one HTML file that opens offline: the verdict first, then what it rests on."""
+    from credible.reports.html import build_report
 
-    figures = None
-    if evaluation is not None:
-        try:
-            figures = json_module.loads(read_input(evaluation, 1 << 20))
-        except ValueError as error:
-            raise MalformedError(f"{evaluation}: not JSON: {error}") from error
-        if not isinstance(figures, dict) or "baselines" not in figures or "revenue" not in figures:
-            raise MalformedError(f"{evaluation}: not what `credible evaluate --json` prints")
-    sessions = []
-    for path in paths:
-        if not path.is_dir():
-            raise MalformedError(f"{path}: no such folder")
-        trust = trust_path(path)
-        sessions.append(read_session(path, trust if trust.is_file() else None))
-    write_file(output, build_report(title, sessions, figures).encode("utf-8"))
-    lines = [f"{output}: {len(sessions)} sessions"]
-    show({"report": str(output), "sessions": [page.name for page in sessions]}, lines, as_json=json)
+    figures = None if evaluation is None else _evaluation(evaluation)
+    parts = [part for path in paths for part in _parts(path, trust, samples)]
+    if figures is not None:
+        from credible.reports.runs import evaluation_section
+
+        parts[-1].sections.append(evaluation_section(figures))
+    text = build_report(title, parts)
+    write_file(output, text.encode("utf-8"))
+    lines = [f"{output}: {len(text.encode('utf-8')):,} bytes"] + [f"  {part.name}: {part.headline}" for part in parts]
+    result = {
+        "report": str(output),
+        "bytes": len(text.encode("utf-8")),
+        "parts": [{"name": part.name, "state": part.state, "headline": part.headline} for part in parts],
+        "sessions": [part.name for part in parts if part.state],
+    }
+    show(result, lines, as_json=json)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    figures = _json(path, 1 << 20)
+    if "baselines" not in figures or "revenue" not in figures:
+        raise MalformedError(f"{path}: not what `credible evaluate --json` prints")
+    return figures
+
+
+def _json(path: Path, most: int) -> dict[str, Any]:
+    try:
+        read = json_module.loads(read_input(path, most))
+    except ValueError as error:
+        raise MalformedError(f"{path}: not JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise MalformedError(f"{path}: holds no JSON object")
+    return read
+
+
+def _parts(path: Path, trust: Path | None, samples: int) -> list[Part]:
+    """Return what a report says of one path, by what lies there."""
+    if path.is_file() and path.suffix == ".json":
+        from credible.reports.runs import reproduction_part
+
+        return [reproduction_part(path.stem, _json(path, MOST))]
+    if path.is_file():
+        from credible.reports.blocks import Part
+        from credible.reports.mechanism import mechanism_section
+        from protocol.artifact import Sandbox
+
+        data = read_input(path, MAX_BYTES)
+        with Sandbox(data) as checked:  # the limits of a foreign file apply before it is loaded here
+            proved = checked.summary.certified
+        headline = (
+            "Truthful and individually rational, proved from the file." if proved else "No proof of truthfulness."
+        )
+        return [Part(path.name, "", headline, [], [mechanism_section(data)])]
+    if not path.is_dir():
+        raise MalformedError(f"{path}: no such file or folder")
+    if (path / "metrics.jsonl").is_file():
+        from credible.cli.evaluate import measured
+        from credible.reports.runs import run_part
+
+        return [run_part(path, measured(path, samples=samples)[0])]
+    return [_session(path, trust)]
+
+
+def _session(path: Path, trust: Path | None) -> Part:
+    from credible.reports.mechanism import mechanism_section
+    from credible.reports.sessions import session_part
+    from credible.simulation.market import trust_path
+    from protocol.artifact import Sandbox
+    from protocol.verify import ARTIFACT_FILE
+
+    pinned = trust or trust_path(path)
+    if trust is not None and not trust.is_file():
+        raise MalformedError(f"{trust}: no such file")
+    part = session_part(path, pinned if pinned.is_file() else None)
+    public = path / "public" if (path / "public").is_dir() else path
+    if (public / ARTIFACT_FILE).is_file():
+        data = read_input(public / ARTIFACT_FILE, MAX_BYTES)
+        with Sandbox(data):
+            pass
+        part.sections.insert(-1, mechanism_section(data))
+    return part

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from credible.cli import common
 from credible.simulation import agents
 from credible.simulation.agent_scenario import AgentScenario, agent_scenario
-from credible.simulation.agents import Values, auctioneer_agent, bidder_agents, terms
-from credible.simulation.draws import Counts, Flags
-from credible.simulation.economy import Coins, Economy, Played
+from credible.simulation.agents import Values, auctioneer_agent, bidder_agents, runs, terms
+from credible.simulation.deterrence import exhaustive_fixed, optimal_epochs
+from credible.simulation.draws import Counts, Draws, Flags
+from credible.simulation.economy import Coins, DrawnCoins, Economy, Played
 from credible.simulation.players import Players
 from credible.simulation.setup import Rules, Secrets
 from credible.simulation.table import Table
 from protocol.artifact import build
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
-from protocol.randomness.lottery import draw_number
+from protocol.penalties import detection_fixed, detection_independent
+from protocol.randomness.lottery import draw_many, draw_number, draw_winners
 
 MENU = build.menu_affine(
     [[[0, 0], [0, 0], [0, 0]], [[256, 0], [0, 256], [0, 0]], [[0, 0], [256, 0], [0, 256]], [[0, 0], [0, 0], [256, 256]],
@@ -103,7 +108,7 @@ def compare(artifact: CheckedArtifact, bidders: str, auctioneer: str, seed: int,
     announced = terms(preset, artifact.header, rounds, k=k, q=q, epoch=epoch, gains=gains)
     assert announced.penalty == table.manifest.money.penalty
     players = Players(
-        artifact.header, lambda bids, here: engine.run_arrays(bids, here.astype(np.int64)), announced, values,
+        artifact.header, runs(engine), announced, values,
         bidder_agents(bidders, 3), auctioneer_agent(auctioneer), secrets.agents(),
     )  # fmt: skip
     coins: Coins = SessionCoins(numbers, drawn, 2)
@@ -174,3 +179,203 @@ def test_the_help_lists_every_agent() -> None:
     for listed, known in ((common.BIDDERS, agents.BIDDERS), (common.AUCTIONEERS, agents.AUCTIONEERS)):
         names = [part.partition(":")[0].partition("*")[0] for part in listed.split(", ")]
         assert sorted(names) == sorted(known)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6))
+@settings(max_examples=60)
+def test_winners_in_arrays_are_those_one_by_one(seats: int, items: int, seed: int) -> None:
+    source = np.random.default_rng(seed)
+    whole = 1 << 16
+    cuts = np.sort(source.integers(0, whole + 1, (3, seats + 1, items)), axis=1)
+    allocation = np.diff(np.concatenate([np.zeros((3, 1, items), dtype=np.int64), cuts], axis=1), axis=1)[:, :seats]
+    for index, shares in enumerate(allocation):
+        seed_bytes = bytes([index]) * 32
+        numbers = np.array([[draw_number(seed_bytes, item, 16) for item in range(items)]])
+        assert draw_many(shares[None], numbers)[0].tolist() == draw_winners(shares.tolist(), seed_bytes, 16, "per_item")
+
+
+@given(st.integers(0, 50), st.integers(1, 40), st.integers(1, 9), st.integers(0, 10**6))
+def test_a_lane_alone_draws_what_it_draws_among_many(first: int, lanes: int, columns: int, seed: int) -> None:
+    secret = seed.to_bytes(32, "big")
+    many = Draws(secret, "test", 0, first + lanes)
+    few = Draws(secret, "test", first, lanes)
+    assert (many.uniform(3, columns)[first:] == few.uniform(3, columns)).all()
+    assert not (many.uniform(3, columns) == many.uniform(4, columns)).all()
+    assert not (many.uniform(3, columns) == many.other("else").uniform(3, columns)).all()
+
+
+def players(
+    artifact: CheckedArtifact, bidders: str, auctioneer: str, lanes: int, first: int = 0, **rules: Any
+) -> Players:
+    announced = terms(rules.pop("preset", "prompt"), artifact.header, rules.pop("rounds", 20), **rules)
+    header = artifact.header
+    return Players(
+        header, runs(Engine(artifact.data)), announced, Values(header.bidders, header.items, header.bid_max),
+        bidder_agents(bidders, header.bidders), auctioneer_agent(auctioneer), b"\1" * 32, first, lanes,
+    )  # fmt: skip
+
+
+def play_lanes(seated: Players, first: int = 0) -> Economy:
+    header = seated.header
+    coins = DrawnCoins(b"\1" * 32, seated.rules, header.items, header.share_bits, first, seated.lanes)
+    economy = Economy(seated, coins)
+    economy.run()
+    return economy
+
+
+@pytest.mark.parametrize("auctioneer", ["optimal", "random:3", "rare:111:2", "drop:1:0.3"])
+def test_lanes_do_not_touch_each_other(auctioneer: str) -> None:
+    bidders = "exp3,weights,budget:5"
+    together = play_lanes(players(MENU, bidders, auctioneer, 6)).ledger
+    for lane in (0, 3, 5):
+        alone = play_lanes(players(MENU, bidders, auctioneer, 1, lane), lane).ledger
+        for name in ("rounds", "revenue", "welfare", "deviations", "penalty", "caught", "profit"):
+            assert getattr(together, name)[lane] == getattr(alone, name)[0], (name, lane)
+
+
+@pytest.mark.parametrize("preset", ["prompt", "published"])
+@pytest.mark.parametrize("auctioneer", ["inflate:1", "threshold", "random:2", "favour:0:0.5", "swap"])
+def test_cheating_does_not_pay_at_the_required_penalty(preset: str, auctioneer: str, tmp_path: Path) -> None:
+    if auctioneer == "swap":
+        other = tmp_path / "other.onnx"
+        free = build.single_item_reserve([900, 900], bidders=3, bid_max=1000, share_bits=8, unit="1 cent")
+        other.write_bytes(free.data)
+        auctioneer = f"swap:{other}:0.5"
+    economy = play_lanes(players(MENU, "truthful", auctioneer, 400, preset=preset, k=3))
+    profit = economy.ledger.profit.astype(float)
+    if (auctioneer, preset) == ("threshold", "published"):  # F / T is above g: nothing is worth it
+        assert economy.ledger.deviations.sum() == 0
+        return
+    assert economy.ledger.deviations.sum() > 0
+    assert profit.mean() + 3 * profit.std() / 20 < 0
+
+
+def test_the_best_cheat_stops_paying_exactly_where_spec_9_says() -> None:
+    for preset, q, k in (("prompt", Fraction(1, 4), 1), ("published", Fraction(1), 2)):
+        rules = terms(preset, MENU.header, 12, q=q, k=k, epoch=3)
+        missed = np.array([
+            1 - float(detection_fixed(rules.epoch, k, w) if preset == "published" else detection_independent(q, w))
+            for w in range(rules.epoch + 1)
+        ])  # fmt: skip
+        value = [
+            optimal_epochs(np.ones(1), rules.epochs, missed, f * rules.penalty / rules.gain_bound)[0]
+            for f in (0.5, 1, 2)
+        ]
+        assert value[0] > 0
+        assert value[1] == value[2] == 0
+
+
+@pytest.mark.parametrize(("rounds", "k", "penalty"), [(4, 1, 3), (5, 2, 2), (6, 3, 4)])
+def test_the_dynamic_programme_equals_enumeration(rounds: int, k: int, penalty: int) -> None:
+    missed = np.array([1 - float(detection_fixed(rounds, k, w)) for w in range(rounds + 1)])
+    value = optimal_epochs(np.ones(1), 1, missed, penalty)[0]
+    assert value == pytest.approx(float(exhaustive_fixed(rounds, k, [1] * rounds, Fraction(penalty))), abs=1e-12)
+
+
+def test_the_optimal_cheater_earns_what_its_programme_promises_and_more_than_others() -> None:
+    factor = Fraction(1, 20)
+    earned = {}
+    for auctioneer in ("optimal", "threshold", "random:2", "inflate:0.3"):
+        economy = play_lanes(players(MENU, "truthful", auctioneer, 3000, factor=factor, q=Fraction(1, 3)))
+        profit = economy.ledger.profit.astype(float)
+        earned[auctioneer] = (profit.mean(), profit.std() / len(profit) ** 0.5)
+    best, error = earned.pop("optimal")
+    assert best > 0
+    assert all(best + 3 * (error + other_error) > other for other, other_error in earned.values())
+
+
+def test_without_audits_nothing_is_caught_and_an_adaptive_shill_takes_the_surplus() -> None:
+    default = play_lanes(players(SECOND, "truthful", "inflate:1", 100, preset="default")).ledger
+    assert default.caught.sum() == 0
+    assert default.profit.sum() == (default.revenue - default.honest).sum() > 0
+    with pytest.raises(ValueError, match="commitments"):
+        players(SECOND, "truthful,truthful,adaptive-shill", "honest", 2)
+    shilled = play_lanes(players(SECOND, "truthful,truthful,adaptive-shill", "honest", 100, preset="default")).ledger
+    assert shilled.revenue.sum() > 0.98 * shilled.welfare.sum()
+
+
+def test_learners_find_truth_where_it_is_best_and_shading_where_it_is_not() -> None:
+    first = build.first_price(bidders=2, bid_max=1000, share_bits=8, unit="1 cent", procurement=False)
+    second = build.single_item_reserve([0], bidders=2, bid_max=1000, share_bits=8, unit="1 cent")
+    ratios = {}
+    for name, artifact, context in (("first", first, (0,)), ("second", second, ())):
+        announced = terms("prompt", artifact.header, 3000, q=Fraction(1, 2))
+        seated = Players(
+            artifact.header, runs(Engine(artifact.data), context), announced, Values(2, 1, 1000),
+            bidder_agents("exp3,weights", 2), auctioneer_agent("honest"), b"\2" * 32, 0, 30, context,
+        )  # fmt: skip
+        bids, values = play_lanes(seated).bidding[:, :, -20:]
+        ratios[name] = bids.sum(axis=1) / values.sum(axis=1)
+        best = bidder_agents("best-response,truthful", 2)
+        Players(artifact.header, seated.execute, announced, Values(2, 1, 1000), best, auctioneer_agent("honest"),
+                b"\2" * 32, context=context)  # fmt: skip
+        ratios[f"{name} best"] = [getattr(best[0], "percent") / 100]  # noqa: B009 - of a subclass
+    assert (ratios["second"] > 0.88).all()
+    assert (ratios["first"] < 0.65).all()
+    assert ratios["second best"] == [1.0]
+    assert ratios["first best"][0] in (0.5, 0.6)  # the equilibrium of two bidders shades to a half
+
+
+def test_budgets_rings_and_sybils_do_what_they_are_for() -> None:
+    paid = {
+        bidders: play_lanes(players(SECOND, bidders, "honest", 50, rounds=100)).ledger
+        for bidders in ("truthful", "ring", "budget:2", "silent:100", "late:100", "sybil:100*2,truthful")
+    }
+    assert paid["ring"].revenue.sum() < paid["truthful"].revenue.sum() / 2  # only the reserve is left
+    assert paid["ring"].utility.sum() > paid["truthful"].utility.sum()
+    assert paid["budget:2"].revenue.sum() < paid["truthful"].revenue.sum() / 2
+    assert (paid["silent:100"].forfeited == 3 * players(SECOND, "truthful", "honest", 1).rules.gain_bound).all()
+    assert paid["silent:100"].revenue.sum() == paid["late:100"].revenue.sum() == 0
+    assert paid["late:100"].forfeited.sum() == 0
+    assert paid["sybil:100*2,truthful"].utility[0].sum() < paid["truthful"].utility[0].sum()  # it outbids itself
+
+
+OWN = '''
+import numpy as np
+from credible.simulation.agents import AuctioneerAgent, Bidder
+
+
+class Half(Bidder):
+    """Bids half of its values, and all of them once it has lost a round."""
+
+    def start(self, seat):
+        super().start(seat)
+        self.eager = np.zeros(seat.lanes, dtype=bool)
+
+    def bid(self, round_index, values, present):
+        return np.where(self.eager[:, None, None], values, values // 2)
+
+    def observe(self, row):
+        self.eager |= row.present[:, 0] & (row.shares.sum(axis=(1, 2)) == 0)
+
+
+class Greedy(AuctioneerAgent):
+    def claim(self, settling):
+        return settling.allocation, settling.ceilings() + 1
+
+
+class Wild(Bidder):
+    def bid(self, round_index, values, present):
+        return values * 2
+'''
+
+
+def test_agents_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    half = play_lanes(players(SECOND, f"{file}:Half", "honest", 20))
+    assert 0.5 < half.bidding[0].sum() / half.bidding[1].sum() < 1
+    greedy = play_lanes(players(SECOND, "truthful", f"{file}:Greedy", 20)).ledger
+    assert (greedy.caught == 1).all()  # every bidder sees a payment above its bid
+    assert (greedy.seen > 0).all()
+    with pytest.raises(ValueError, match="wanted 0 to 1000"):
+        play_lanes(players(SECOND, f"{file}:Wild", "honest", 20))
+    for spec in (f"{file}:Missing", f"{file}:Greedy", f"{tmp_path / 'none.py'}:Half", "nobody", "shade:x", "shade:1:2"):
+        with pytest.raises(ValueError, match="agent|wanted|no such file"):
+            bidder_agents(spec, 3)
+    for spec in ("truthful,truthful", "ring*2", "truthful*4", "ring*x,truthful"):
+        with pytest.raises(ValueError, match="seats"):
+            bidder_agents(spec, 3)
+    for spec in ("favour:3:1", "drop:9:1", "random:21"):
+        with pytest.raises(ValueError, match="seat|wanted"):
+            players(SECOND, "truthful", spec, 1)

@@ -1,0 +1,194 @@
+"""`credible market`, `credible plot` and `credible report` as a user types them."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from credible.cli import run_command
+from credible.cli.plot import QUESTIONS
+from protocol.artifact import build
+
+AUCTION = build.single_item_reserve([300], bidders=3, bid_max=1000, share_bits=8, unit="1 cent")
+SMALL = ["--sessions", "20", "--session", "20", "--seed", "1"]
+
+
+@pytest.fixture
+def auction(tmp_path: Path) -> Path:
+    path = tmp_path / "auction.onnx"
+    path.write_bytes(AUCTION.data)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run_command([*map(str, arguments), "--json"]) == status
+    captured = capsys.readouterr()
+    return dict(json.loads(captured.out)) if status == 0 else {"error": captured.err}
+
+
+def test_a_market_is_the_same_however_it_is_cut_and_goes_on(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["market", auction, "--rounds", "60000", "--session", "20", "--seed", "3", "--auctioneer", "inflate:0.2"]
+    whole = run(capsys, *options, "--processes", "1")
+    for key in ("rounds", "seconds", "revenue", "welfare", "auctioneer_profit", "peak_rss_bytes"):
+        assert key in whole
+    assert whole["sessions"] == 3000
+    assert whole["deviations"] > 0
+    state = tmp_path / "state.jsonl"
+    kept = run(capsys, *options, "--processes", "2", "--out", state)
+    lines = state.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    state.write_bytes(b"".join(lines[:2]) + lines[2][:50])  # cut off in the middle of a write
+    again = run(capsys, *options, "--processes", "1", "--out", state)
+    for key in ("rounds", "revenue", "welfare", "auctioneer_profit", "audited", "penalties", "per_session"):
+        assert whole[key] == kept[key] == again[key], key
+    assert "another market" in run(capsys, *options[:-1], "inflate:0.3", "--out", state, status=2)["error"]
+    assert "--seed" in run(capsys, "market", auction, "--out", state, status=2)["error"]
+    state.write_text("nonsense\n")
+    run(capsys, *options, "--out", state, status=3)
+
+
+def test_wrong_markets_are_refused_in_words(auction: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, text in (
+        (["--bidders", "nobody"], "wanted one of truthful"),
+        (["--auctioneer", "inflate:2"], "at most 1"),
+        (["--preset", "sometimes"], "wanted published or prompt"),
+        (["--context", "5"], "takes no context"),
+        (["--setting", "additive_2x2_uniform"], "is for 2 x 2"),
+        (["--q", "0"], "above 0"),
+        (["--preset", "published", "--k", "2000"], "wanted 1 to 1000"),
+    ):
+        assert text in run(capsys, "market", auction, "--rounds", "1000", *options, status=2)["error"].replace(
+            "\n", " "
+        )
+    run(capsys, "market", auction.with_name("none.onnx"), status=3)
+
+
+def test_every_question_is_answered_with_a_figure(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for question in QUESTIONS:
+        for preset in ("prompt", "published") if question in ("region", "detection", "best") else ("prompt",):
+            figure = tmp_path / f"{question}.svg"
+            answer = run(capsys, "plot", question, auction, "-o", figure, "--preset", preset, *SMALL)
+            assert answer["question"] == question
+            assert answer["rows"]
+            assert "<svg" in figure.read_text(encoding="utf-8")
+    for name in ("figure.pdf", "figure.png"):
+        run(capsys, "plot", "audit-cost", auction, "-o", tmp_path / name, *SMALL)
+        assert (tmp_path / name).stat().st_size > 1000
+    assert "ends in" in run(capsys, "plot", "region", auction, "-o", tmp_path / "a.txt", *SMALL, status=2)["error"]
+    assert "wanted one of" in run(capsys, "plot", "why", auction, "-o", tmp_path / "a.svg", *SMALL, status=2)["error"]
+    assert (
+        "one artifact"
+        in run(capsys, "plot", "region", auction, auction, "-o", tmp_path / "a.svg", *SMALL, status=2)["error"]
+    )
+
+
+def test_a_shill_gains_exactly_where_the_mechanism_is_not_optimal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    for name, reserve in (("vcg", 0), ("myerson", 500)):
+        files.append(tmp_path / f"{name}.onnx")
+        made = build.single_item_reserve([reserve], bidders=3, bid_max=1000, share_bits=8, unit="1 cent")
+        files[-1].write_bytes(made.data)
+    options = ["-o", tmp_path / "a.svg", "--sessions", "300", "--session", "40", "--seed", "1"]
+    rows = run(capsys, "plot", "shills", *files, *options)["rows"]
+    gains = {(row["mechanism"], row["level"]): row["gain"] / row["revenue_without"] for row in rows}
+    assert gains["vcg", 0.5] > 0.15  # two uniform bidders: reserve 1/2 earns 5/12 for 1/3
+    assert all(gain <= 0 for (name, _), gain in gains.items() if name == "myerson")
+
+
+class Page(HTMLParser):
+    """What a page holds, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.links: list[str] = []
+        self._quiet = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "svg":
+            self.pictures.append(values)
+        self._quiet += tag in ("style", "svg", "script")
+        assert tag != "script"
+        self.links += [value or "" for name, value in attrs if name in ("href", "src") and tag != "image"]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._quiet -= tag in ("style", "svg", "script")
+
+    def handle_data(self, data: str) -> None:
+        if not self._quiet and data.strip():
+            self.text.append(data.strip())
+
+
+def page_of(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+def test_a_report_says_first_whether_to_trust(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, agent in (("honest", "honest"), ("crooked", "inflate:1")):
+        options = ["--rounds", "10", "--q", "1/2", "--seed", "1", "--auctioneer", agent]
+        run(capsys, "simulate", auction, *options, "--out", tmp_path / name)
+    run(capsys, "audit", tmp_path / "crooked", status=1)
+    (tmp_path / "unpinned").mkdir()
+    for file in (tmp_path / "honest" / "public").rglob("*"):
+        target = tmp_path / "unpinned" / file.relative_to(tmp_path / "honest" / "public")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_file():
+            target.write_bytes(file.read_bytes())
+    said = {}
+    for name in ("honest", "crooked", "unpinned"):
+        made = run(capsys, "report", tmp_path / name, "-o", tmp_path / f"{name}.html")
+        assert made["bytes"] < 2_000_000
+        page = page_of(tmp_path / f"{name}.html")
+        said[name] = " ".join(page.text[:8])
+        assert all(picture["aria-label"] for picture in page.pictures)
+        assert all(link.startswith("#") for link in page.links)
+    assert "Nothing here was tampered with." in said["honest"]
+    assert "Do not trust this session: the auctioneer broke the rules." in said["crooked"]
+    assert "No verdict" in said["unpinned"]
+    assert "crooked.evidence/epoch-0" in (tmp_path / "crooked.html").read_text(encoding="utf-8")
+    together = run(capsys, "report", tmp_path / "honest", tmp_path / "crooked", "-o", tmp_path / "both.html")
+    assert together["sessions"] == ["honest", "crooked"]
+    text = " ".join(page_of(tmp_path / "both.html").text)
+    assert text.index("Do not trust") < text.index("Nothing here was")  # the worst comes first
+
+
+def test_reports_of_mechanisms_and_reproductions(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    run(capsys, "report", auction, "-o", page)
+    text = " ".join(page_of(page).text)
+    assert "Truthful and individually rational" in text
+    assert "300" in text  # the price that a lone bidder pays
+    rows = [
+        {"table": "1", "setting": "additive_2x2_uniform", "method": method, "dsic": dsic, "revenue": 0.87,
+         "revenue_se": 0.001, "regret": 0.0, "published_revenue": 0.868, "published_regret": None, "seconds": 1.0}
+        for method, dsic in (("lottery-ama", "exact"), ("<script>", "approx"))
+    ]  # fmt: skip
+    made = tmp_path / "table.json"
+    made.write_text(json.dumps({"paper": "lottery-ama", "rows": rows, "notes": ["a note"]}))
+    run(capsys, "report", made, "-o", page)
+    text = page.read_text(encoding="utf-8")
+    assert "2 results, 2 with a published figure beside, 1 exactly truthful." in text
+    assert "<script>" not in text
+    made.write_text("{}")
+    run(capsys, "report", made, "-o", page, status=3)
+    made.write_text("[")
+    run(capsys, "report", made, "-o", page, status=3)
