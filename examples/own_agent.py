@@ -1,4 +1,4 @@
-"""Write your own bidder and your own auctioneer, and play them in both engines: thousands of markets, one real session."""
+"""Write your own bidder and auctioneer, and play them in both engines: thousands of markets, one real session."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Write your own mechanism: a menu of outcomes, a boost for each, a weight for each bidder. It is truthful whatever you write.
+"""Write your own mechanism: a menu of outcomes, a boost for each, a weight for each bidder; truthful in any case.
 
 An affine maximizer chooses the outcome that maximizes weighted value plus boost, and charges each bidder what its
 presence costs the others (docs/notation.md, AMA). Integers throughout, so what you see is what everybody runs.

@@ -27,6 +27,7 @@ from credible.simulation.setup import Rules, Secrets
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
 from protocol.encoding import canonical
+from protocol.storage.files import write_file
 
 
 def simulate(
@@ -66,7 +67,7 @@ def simulate(
     json: Json = False,
 ) -> None:
     """Play repeated rounds through the full protocol, audits included."""
-    from credible.simulation.agent_scenario import agent_scenario  # loads numpy
+    from credible.simulation.agent_scenario import agent_scenario, split_view  # loads numpy
 
     data = read_input(file, MAX_BYTES)
     options: dict[str, Any] = {
@@ -109,6 +110,11 @@ def simulate(
                 with bar("rounds", rounds, quiet=json) as progress:
                     summary = market.run(progress.to)
                 penalty = market.manifest.money.penalty
+                split = None
+                if scenario.players.auctioneer.splits and summary.deviations_made:
+                    split = out.with_name(out.name + ".equivocation")
+                    write_file(split, split_view(market.table))
+                log_key = market.manifest.log
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(str(error)) from error
     result = summary_json(out, summary, penalty)
@@ -121,6 +127,9 @@ def simulate(
         f"verify it: credible verify {out} --trust {trust_path(out)}"
         + (f" --auditor-key {auditor_key_path(out, 0)}" if disclosure == "auditor" else ""),
     ]
+    if split is not None:
+        result["equivocation"] = str(split)
+        lines.append(f"two heads of the log were shown: credible log convict {split} --vkey {log_key}")
     show(result, lines, as_json=json)
 
 

@@ -12,9 +12,13 @@ from credible.simulation.draws import Counts, Flags
 from credible.simulation.players import Players, Submitted
 from credible.simulation.scenario import RoundPlan
 from credible.simulation.setup import Rules
+from credible.simulation.table import Table
 from protocol.artifact import Header, RoundInput, RoundOutput, Runner
 from protocol.artifact.engine import Engine
 from protocol.auctioneer import Auctioneer
+from protocol.log.equivocation import Equivocation
+from protocol.log.note import Checkpoint, sign_checkpoint
+from protocol.log.tree import leaf_hash
 from protocol.messages import Bid, MatrixBody, Statement, receipt_for, sign_statement
 
 
@@ -174,3 +178,13 @@ class PlayedAuctioneer(Auctioneer):
         """Open the whole epoch after a deviation, unless the agent refuses."""
         if not self.scenario.players.auctioneer.refuses:
             super().open_epoch(epoch)
+
+
+def split_view(table: Table) -> bytes:
+    """Return the proof that an equivocating auctioneer leaves: two signed heads of one size (spec 4.13)."""
+    key, tree = table.secrets.auctioneer().log(), table.auctioneer.log.tree
+    heads = [
+        sign_checkpoint(Checkpoint(key.name, tree.size, root), key)
+        for root in (leaf_hash(b"what the auditors were shown"), tree.root())
+    ]
+    return Equivocation(heads[0], heads[1], tree.root(), ()).encode()

@@ -192,3 +192,19 @@ def test_reports_of_mechanisms_and_reproductions(
     run(capsys, "report", made, "-o", page, status=3)
     made.write_text("[")
     run(capsys, "report", made, "-o", page, status=3)
+
+
+def test_an_equivocator_leaves_the_proof_and_a_refuser_its_silence(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--rounds", "10", "--q", "1/2", "--seed", "2"]
+    made = run(capsys, "simulate", auction, *options, "--auctioneer", "equivocate:1", "--out", tmp_path / "split")
+    manifest = json.loads((tmp_path / "split" / "public" / "manifest.json").read_bytes())
+    assert run_command(["log", "convict", made["equivocation"], "--vkey", manifest["log"]]) == 1
+    assert "two histories" in capsys.readouterr().out
+    silent = tmp_path / "silent"
+    made = run(capsys, "simulate", auction, *options, "--auctioneer", "refuse:1", "--out", silent)
+    assert made["penalty_executed"] > 0
+    capsys.readouterr()
+    assert run_command(["verify", str(silent), "--trust", f"{silent}.trust.json"]) == 1
+    assert "spec 7.4" in capsys.readouterr().out
