@@ -55,22 +55,24 @@ def _deterrence(answer: Answer) -> Figure:
 
 
 def _region(answer: Answer) -> Figure:
-
-    figure, axes = new(width=6.4, height=3.8)
-    groups = _by(answer.rows, "rate")
-    rates = list(groups)
-    for rate, rows in groups.items():
-        pays = [row for row in rows if row["profit_over_g"] > 1e-9]
-        deters = [row for row in rows if row["profit_over_g"] <= 1e-9]
-        for part, colour, marker in ((pays, COLOURS[1], "x"), (deters, COLOURS[0], ".")):
-            axes.plot([rate] * len(part), [row["penalty_over_g"] for row in part], marker, color=colour, markersize=3.5)
-    axes.plot(rates, [rows[0]["required_over_g"] for rows in groups.values()], color="black", label="bound of spec 9")
-    axes.plot([], [], "x", color=COLOURS[1], label="cheating pays")
-    axes.plot([], [], ".", color=COLOURS[0], label="cheating does not pay")
-    axes.set(xlabel="share of rounds audited", ylabel="penalty / g", yscale="log", title="The best cheater at worst")
-    if max(rates) / min(rates) > 50:
-        axes.set_xscale("log")
-    axes.legend(fontsize=8)
+    figure, axes = new(2, width=9.6, height=3.8)
+    for axis, (name, chosen) in zip(axes, _by(answer.rows, "varied").items(), strict=True):
+        groups = _by(chosen, "at")
+        for place, rows in groups.items():
+            for pays, colour, marker in ((True, COLOURS[1], "x"), (False, COLOURS[0], ".")):
+                part = [row["penalty_over_g"] for row in rows if (row["profit_over_g"] > 1e-9) == pays]
+                axis.plot([place] * len(part), part, marker, color=colour, markersize=3.5)
+        bound = [rows[0]["required_over_g"] for rows in groups.values()]
+        axis.plot(list(groups), bound, color="black", label="bound of spec 9")
+        axis.plot([], [], "x", color=COLOURS[1], label="cheating pays")
+        axis.plot([], [], ".", color=COLOURS[0], label="it does not")
+        axis.set(xlabel=name, ylabel="penalty / g", yscale="log")
+        if max(groups) / min(groups) > 15:
+            axis.set_xscale("log")
+            axis.set_xticks(list(groups), [f"{place:g}" for place in groups])
+            axis.minorticks_off()
+    axes[0].set_title("The best cheat where every round gains g")
+    axes[0].legend(fontsize=8)
     return figure
 
 
