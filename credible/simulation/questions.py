@@ -149,7 +149,7 @@ def _worst(rules: Terms, penalty_over_g: float) -> float:
     from credible.simulation.deterrence import optimal_epochs
 
     if rules.preset == "published":  # nothing is learnt before the end: a number of rounds is the whole strategy
-        some = {0, rules.rounds, *(round(rules.rounds ** (step / 80)) for step in range(81))}
+        some = {0, rules.rounds, *(int(rules.rounds ** (step / 80)) for step in range(81))}
         return max(w - float(_found(rules, w)) * penalty_over_g for w in some)
     missed = np.array([1 - float(_found(rules, w)) for w in range(rules.epoch + 1)])
     return float(optimal_epochs(np.ones(1), min(rules.epochs, 400), missed, penalty_over_g)[0])
