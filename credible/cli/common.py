@@ -27,7 +27,10 @@ INCONCLUSIVE: Final = 4
 DEFECT: Final = 70
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Make the run reproducible; without it secrets are fresh.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Make the run reproducible; without it secrets are fresh.", min=0, max=2**53 - 1),
+]
 
 # Listed here rather than read from the agents, which load numpy; a test compares the two.
 BIDDERS: Final = (
@@ -103,18 +106,22 @@ def read_input(path: Path, limit: int) -> bytes:
         raise MalformedError(f"{path}: no such file") from error
 
 
-def context_of(text: str, names: Sequence[str]) -> tuple[int, ...]:
+def context_of(text: str, names: Sequence[str], most: int) -> tuple[int, ...]:
     """Return the integers of --context; zeros if it is left out and the artifact takes some.
 
     Raises:
-        UsageError: If it is not a list of integers.
+        UsageError: If it is not as many integers as the artifact takes, each from 0 to `most`.
     """
     if not text:
         return (0,) * len(names)
+    wanted = f"{len(names)} integers from 0 to {most} ({', '.join(names)})" if names else "none"
     try:
-        return tuple(int(part) for part in text.split(","))
+        given = tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"context {text!r}, wanted {len(names)} integers with commas between") from error
+        raise UsageError(f"context {text!r}, the artifact takes {wanted}") from error
+    if len(given) != len(names) or not all(0 <= value <= most for value in given):
+        raise UsageError(f"context {text!r}, the artifact takes {wanted}")
+    return given
 
 
 def need_new(path: Path) -> None:

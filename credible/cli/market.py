@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets as system
 from fractions import Fraction
@@ -68,7 +69,7 @@ def market(
         values = market_values(header, setting, participation, secret)
         plan = Plan(
             data, rules, values, bidders, auctioneer, secret, -(-rounds // session),
-            context=context_of(context, header.context),
+            context=context_of(context, header.context, header.bid_max),
         )  # fmt: skip
         with bar("rounds", plan.sessions * session, quiet=json) as progress:
             totals, seconds, peak = play(
@@ -85,10 +86,10 @@ def summary(totals: Any, share_bits: int, seconds: float, peak: int) -> dict[str
     """Return the figures of a market; money in grid units."""
     sums, one = totals.sums, 1 << share_bits
     played = max(sums["rounds"], 1)
-    each = {}
+    each: dict[str, float | None] = {}
     for name, key in (("revenue", "revenue"), ("welfare", "welfare"), ("profit", "auctioneer_profit")):
         mean, error = totals.mean(name, share_bits)
-        each[key], each[f"{key}_se"] = mean, error
+        each[key], each[f"{key}_se"] = mean, None if math.isnan(error) else error
     return {
         "rounds": sums["rounds"],
         "sessions": totals.sessions,
@@ -115,7 +116,9 @@ def summary(totals: Any, share_bits: int, seconds: float, peak: int) -> dict[str
 def lines(result: dict[str, Any]) -> list[str]:
     """Return a market's figures for people."""
     each = result["per_session"]
-    verdict = "pays" if each["auctioneer_profit"] > 0 else "does not pay"
+    profit, error = each["auctioneer_profit"], each["auctioneer_profit_se"]
+    clear = error is not None and abs(profit) > 3 * error
+    verdict = ("pays" if profit > 0 else "does not pay") if clear else "earns what so few markets cannot tell from 0"
     told = [
         f"{result['rounds']:,} rounds in {result['sessions']:,} markets, {result['seconds']:.1f} s "
         f"({result['rounds_per_second']:,} rounds/s), peak memory {result['peak_rss_bytes'] / 2**20:,.0f} MiB",
@@ -125,7 +128,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
     if result["deviations"]:
         told.append(
-            f"cheating {verdict}: {each['auctioneer_profit']:,.0f} +- {each['auctioneer_profit_se']:,.0f} a market, "
+            f"cheating {verdict}: {profit:,.0f} +- {'?' if error is None else format(error, ',.0f')} a market, "
             f"{result['deviations']:,} rounds deviate, {result['sessions_halted']:,} markets halted, penalty "
             f"{result['penalty']:,.0f}"
         )

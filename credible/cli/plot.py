@@ -73,6 +73,10 @@ def plot(
         raise UsageError(f"question {question!r}, wanted one of {', '.join(QUESTIONS)}")
     if len(files) > 1 and question not in SEVERAL:
         raise UsageError(f"{question} is asked of one artifact, got {len(files)}")
+    if preset not in ("prompt", "published"):
+        raise UsageError(
+            f"preset is {preset!r}, wanted prompt or published; deterrence shows the default market beside"
+        )
     if output.suffix not in FORMATS:
         raise UsageError(f"{output} is to hold a figure, wanted a name that ends in {', '.join(FORMATS)}")
     secret = Secrets.seeded(seed).agents() if seed is not None else system.token_bytes(32)
@@ -94,7 +98,7 @@ def plot(
                     secret,
                     sessions,
                     processes or os.cpu_count() or 1,
-                    context_of(context, header.context),
+                    context_of(context, header.context, header.bid_max),
                 )
             )
         if question in SEVERAL:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from credible.cli.common import Json, read_input, show
+from credible.cli.common import Json, UsageError, read_input, show
 from protocol.artifact.header import MAX_BYTES
 from protocol.errors import MalformedError
 from protocol.storage.files import write_file
@@ -35,12 +35,17 @@ def report(
     """Write one HTML file that opens offline: the verdict first, then what it rests on."""
     from credible.reports.html import build_report
 
-    figures = None if evaluation is None else _evaluation(evaluation)
-    parts = [part for path in paths for part in _parts(path, trust, samples)]
-    if figures is not None:
+    if any(output.resolve() == path.resolve() for path in (*paths, *([evaluation] if evaluation else []))):
+        raise UsageError(f"{output} is what the report is about; choose another --output")
+    figures = None if evaluation is None else _json(evaluation, 1 << 20)
+    parts = [part for path in paths for part in _parts(path.resolve(), trust, samples)]
+    if evaluation is not None and figures is not None:
         from credible.reports.runs import evaluation_section
 
-        parts[-1].sections.append(evaluation_section(figures))
+        try:
+            parts[-1].sections.append(evaluation_section(figures))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise MalformedError(f"{evaluation}: not what `credible evaluate --json` prints: {error!r}") from error
     text = build_report(title, parts)
     write_file(output, text.encode("utf-8"))
     lines = [f"{output}: {len(text.encode('utf-8')):,} bytes"] + [f"  {part.name}: {part.headline}" for part in parts]
@@ -51,13 +56,6 @@ def report(
         "sessions": [part.name for part in parts if part.state],
     }
     show(result, lines, as_json=json)
-
-
-def _evaluation(path: Path) -> dict[str, Any]:
-    figures = _json(path, 1 << 20)
-    if "baselines" not in figures or "revenue" not in figures:
-        raise MalformedError(f"{path}: not what `credible evaluate --json` prints")
-    return figures
 
 
 def _json(path: Path, most: int) -> dict[str, Any]:

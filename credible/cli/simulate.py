@@ -68,6 +68,7 @@ def simulate(
 ) -> None:
     """Play repeated rounds through the full protocol, audits included."""
     from credible.simulation.agent_scenario import agent_scenario, split_view  # loads numpy
+    from credible.simulation.agents import spec_digest
 
     data = read_input(file, MAX_BYTES)
     options: dict[str, Any] = {
@@ -78,7 +79,8 @@ def simulate(
     config = canonical(
         {
             **options,
-            "auctioneer": auctioneer, "bidders": bidders, "command": "simulate", "context": context, "epoch": epoch,
+            "auctioneer": spec_digest(auctioneer), "bidders": spec_digest(bidders), "command": "simulate",
+            "context": context, "epoch": epoch,
             "k": k,
             "participation": str(participation), "preset": preset, "q": q, "rounds": rounds,
             "seed": "none" if seed is None else str(seed), "setting": setting or "none",
@@ -104,7 +106,7 @@ def simulate(
                 values=drawn,
                 bidders=bidders,
                 auctioneer=auctioneer,
-                context=context_of(context, header.context),
+                context=context_of(context, header.context, header.bid_max),
             )
             with Market(out, data, rules, scenario, secrets, config=config, resume=resume) as market:
                 with bar("rounds", rounds, quiet=json) as progress:

@@ -73,6 +73,8 @@ def market_values(header: Header, setting: str | None, participation: float, sec
     from credible.simulation.agents import Values
 
     n, m = header.bidders, header.items
+    if not 0 <= participation <= 1:
+        raise ValueError(f"participation is {participation}, wanted 0 to 1")
     if setting is None:
         return Values(n, m, header.bid_max, participation=participation)
     chosen = store.load(setting)

@@ -69,6 +69,7 @@ class Part:
         headline: The verdict in one sentence.
         reasons: Why, in plain sentences.
         sections: In order.
+        tone: State whose colour and mark it gets, where that is another.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Part:
     headline: str
     reasons: list[str]
     sections: list[Section]
+    tone: str = ""
 
 
 def numbers(*columns: int) -> frozenset[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from math import comb
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ from protocol.artifact.engine import Engine
 OFFERS: Final = 24  # rows of a price list
 ENTRIES: Final = 24  # rows of a menu table
 FINE: Final = 61  # bids of each item along a side of the regions
+SUBSETS: Final = 12  # items whose bundles are all tried
 TRIED: Final = 6000  # bids of a lone bidder that its offers are read from
 
 
@@ -72,6 +75,9 @@ def _offers(engine: Engine, context: tuple[int, ...]) -> Table:
     source = np.random.default_rng(1)
     own = source.integers(0, header.bid_max + 1, (TRIED, header.items))
     own[: TRIED // 2] = np.where(source.random((TRIED // 2, header.items)) < 0.5, own[: TRIED // 2], 0)
+    if header.items <= SUBSETS:  # the highest bid on every bundle
+        subsets = (np.arange(1, 1 << header.items)[:, None] >> np.arange(header.items)) & 1
+        own = np.concatenate([own, subsets * header.bid_max])
     bids, present = _alone(header, own)
     allocation, payment = _run(engine, bids, present, context)
     seen: dict[tuple[int, ...], tuple[int, int]] = {}
@@ -83,10 +89,14 @@ def _offers(engine: Engine, context: tuple[int, ...]) -> Table:
     unit = header.unit_share
     offers = [(_bundle(shares, unit), sum(shares), low, high) for shares, (low, high) in seen.items()]
     by_size: dict[int, set[tuple[int, int]]] = {}
+    bundles: Counter[int] = Counter()
     for shares, prices in seen.items():
         by_size.setdefault(sum(shares), set()).add(prices)
+        bundles[sum(shares)] += 1
     whole = all(share in (0, unit) for shares in seen for share in shares)
-    if whole and header.items > 2 and all(len(prices) == 1 for prices in by_size.values()):
+    alike = all(len(prices) == 1 for prices in by_size.values())
+    every = all(count == comb(header.items, size // unit) for size, count in bundles.items())
+    if whole and header.items > 2 and alike and every:
         named = {size: f"any {size // unit} item{'s' if size > unit else ''}" for size in by_size}
         named[header.items * unit] = f"all {header.items} items"
         offers = [(named[size], size, *prices) for size, found in by_size.items() for prices in found]

@@ -6,17 +6,17 @@ import re
 from collections import Counter, defaultdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from credible.money import format_fine
 from credible.reports.blocks import Part, Picture, Section, Table, numbers
 from credible.reports.style import COLOURS, GREY, inline, new
-from credible.simulation.deterrence import optimal_epochs
+from credible.simulation.deterrence import steady_epochs
 from protocol.errors import MalformedError
 from protocol.manifest import Manifest
-from protocol.penalties import detection_fixed, detection_independent
+from protocol.penalties import detection_fixed, detection_independent, requirement
 from protocol.session import Session
 from protocol.verify import Trust, Verdict, verify_path
 
@@ -31,6 +31,8 @@ MEANINGS: Final = {
     "7.4": "a round that was drawn for audit was not shown",
     "7.5": "the published result of a round is not what the announced mechanism computes from its bids",
 }
+LONG: Final = 400  # epochs, and rounds of one, that the best strategy is computed for
+MARKS: Final = 1000  # of a timeline that are drawn one by one
 LISTED: Final = 200  # findings that a report lists
 KINDS: Final = (
     ("rounds re-executed", "drawn rounds run again on the published file, compared integer by integer"),
@@ -69,7 +71,9 @@ def session_part(folder: Path, trust: Path | None, name: str = "") -> Part:
             notes=["Not proved here: that values are true, that bidders are independent, that the mechanism is good."],
         ),
     ]
-    return Part(name or folder.name, verdict.verdict, headline, reasons, sections)
+    unchecked = verdict.verdict == "holds" and not verdict.checked["rounds re-executed"]
+    tone = "inconclusive" if unchecked else verdict.verdict
+    return Part(name or folder.name, verdict.verdict, headline, reasons, sections, tone)
 
 
 def _rules_text(manifest: Manifest) -> str:
@@ -83,7 +87,7 @@ def _rules_text(manifest: Manifest) -> str:
 
 def _amount(amount: int, manifest: Manifest) -> str:
     """Return fine units as people count: 16.5 where the unit is a fraction of something, else so many units."""
-    part = re.fullmatch(r"1/([0-9]+) of (.+)", manifest.grid.unit)
+    part = re.fullmatch(r"1/([1-9][0-9]*) of (.+)", manifest.grid.unit)
     if part is None:
         return f"{format_fine(amount, manifest.share_bits)} x {manifest.grid.unit}"
     return f"{float(Fraction(amount, int(part[1]) << manifest.share_bits)):,.6g} (in units of {part[2]})"
@@ -94,16 +98,24 @@ def _verdict(verdict: Verdict, session: Session) -> tuple[str, list[str]]:
     manifest, checked = session.manifest, verdict.checked
     rounds, again = checked["outcome statements"], checked["rounds re-executed"]
     money = manifest.money
-    stake = (
-        f"The {rounds - again:,} rounds that were not re-executed are covered by a penalty of "
-        f"{_amount(money.penalty, manifest)}, held in deposit: cheating in them would not have paid."
-        if money.penalty
-        else "Nobody holds a deposit in this session: rounds that were not re-executed are covered by nothing."
-    )
+    left = f"The {rounds - again:,} rounds that were not re-executed are covered by"
+    if not money.penalty:
+        stake = f"{left} nothing: nobody holds a deposit in this session."
+    elif _deters(manifest):
+        stake = f"{left} a penalty of {_amount(money.penalty, manifest)}, held in deposit: on average cheating loses."
+    else:
+        stake = f"{left} a penalty of {_amount(money.penalty, manifest)}, less than the best cheat could gain."
     ran = f"{again:,} of {rounds:,} rounds were drawn by lot and run again on the published file"
     if verdict.verdict == "holds":
-        reasons = [f"{ran}: every result is the same, to the last unit.", "No bid was dropped, changed or added late."]
-        return "Nothing here was tampered with.", reasons + ([stake] if again < rounds else [])
+        counted = (
+            "Every bid on the log was counted as it was committed, and none was late. That a bid never got there only "
+            "its bidder can show, with its receipt."
+        )
+        if not again:
+            reasons = ["No round was drawn, so no result was computed again.", counted, stake]
+            return "Every rule that could be checked was kept, but no result was.", reasons
+        reasons = [f"{ran}: every result is the same, to the last unit.", counted, *([stake] if again < rounds else [])]
+        return "Everything that was checked holds.", reasons
     if verdict.verdict in ("deviation", "invalid"):
         parties = sorted({finding.party for finding in verdict.findings}) or ["the session"]
         broken = sorted({finding.rule for finding in verdict.findings})
@@ -116,10 +128,9 @@ def _verdict(verdict: Verdict, session: Session) -> tuple[str, list[str]]:
         reasons = [_sentence(MEANINGS[rule]) for rule in broken if rule in MEANINGS]
         reasons.append(f"{rules}{rounds_text}. Each line below can be checked by anyone.")
         if session.halted_epoch is not None:
-            reasons.append(
-                f"The session was halted after round {manifest.rounds_of(session.halted_epoch)[-1]} and the penalty of "
-                f"{_amount(money.penalty, manifest)} was paid."
-            )
+            halted = f"The session was halted after round {manifest.rounds_of(session.halted_epoch)[-1]}"
+            paid = f" and the penalty of {_amount(money.penalty, manifest)} was paid" if money.penalty else ""
+            reasons.append(f"{halted}{paid}.")
         return f"Do not trust this session: {' and '.join(_who(party) for party in parties)} broke the rules.", reasons
     if verdict.verdict == "inconclusive":
         return "No verdict: what is here proves neither honesty nor cheating.", [
@@ -210,8 +221,11 @@ def _timeline(verdict: Verdict, session: Session) -> Section:
     convicted = sorted({finding.round for finding in verdict.findings if finding.round >= 0})
     figure, axes = new(width=8.4, height=1.5)
     axes.barh(0, max(played, default=-1) + 1, height=0.9, color=GREY, alpha=0.25)
-    axes.vlines(drawn, -0.45, 0.45, color=COLOURS[0], linewidth=max(0.4, min(3.0, 400 / max(manifest.rounds, 1))))
-    axes.scatter(convicted, [0] * len(convicted), color=COLOURS[1], marker="x", s=34, zorder=3, linewidths=1.6)
+    # many marks become one picture, or the page would hold a line for each
+    thin, many = max(0.4, min(3.0, 400 / max(manifest.rounds, 1))), len(drawn) + len(convicted) > MARKS
+    axes.vlines(drawn, -0.45, 0.45, color=COLOURS[0], linewidth=thin, rasterized=many)
+    style = {"marker": "x", "s": 34, "zorder": 3, "linewidths": 1.6}
+    axes.scatter(convicted, [0] * len(convicted), color=COLOURS[1], rasterized=many, **style)
     axes.set(xlim=(-0.5, manifest.rounds - 0.5), yticks=[], xlabel="round")
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
@@ -236,30 +250,30 @@ def _deterrence(manifest: Manifest) -> Section:
     counts = sorted({max(1, round(span ** (step / 24))) for step in range(25)})
     rate = Fraction(audit.k, manifest.epoch_rounds) if fixed else Fraction(audit.q_num or 1, audit.q_den)
     chances = [float(detection_fixed(span, audit.k, w) if fixed else detection_independent(rate, w)) for w in counts]
-    g = max(money.gain_bound, 1)
-    section = Section("Why cheating does not pay")
+    deters = _deters(manifest)
+    section = Section("Why cheating does not pay" if deters else "What stands against cheating")
     if audit.mode == "exposure":
         section.lead = [
             "The chance of an audit differs by round; each is high enough for what the round is worth (9.10)."
         ]
         return section
-    figure, axes = new(2, width=9.2, height=3.2)
+    kept = bool(money.penalty) and money.gains == "kept"  # the strategies are computed for gains that are kept
+    figure, drawn = new(2 if kept else 1, width=9.2 if kept else 4.8, height=3.2)
+    axes = drawn if kept else [drawn]
     axes[0].plot(counts, chances, color=COLOURS[0])
     axes[0].set(xscale="log", ylim=(-0.02, 1.04), xlabel="deviating rounds", ylabel="chance that one is drawn",
                 title="What audits find")  # fmt: skip
-    factors = [step / 20 for step in range(31)]
-    profits = [_best_profit(manifest, money.penalty / g * factor) for factor in factors]
-    axes[1].plot(factors, profits, color=COLOURS[1])
-    axes[1].axvline(1, color=GREY, linestyle=":", label="the penalty of this session")
-    axes[1].set(ylim=(-0.02 * max(profits), None), xlabel="penalty / penalty of this session",
-                ylabel="profit / largest gain", title="What the best cheat would earn")  # fmt: skip
-    axes[1].legend(loc="center right")
+    if kept:
+        _best_curve(manifest, axes[1])
     rows = [(f"{w:,}", f"{chance:.4f}") for w, chance in zip(counts, chances, strict=True)]
     behind = Table(("deviating rounds", "chance that one is drawn"), rows, "", numbers(0, 1), folded=True)
-    caption = (
-        f"Left: the chance that a deviating round is drawn ({_rules_text(manifest)}). Right: what the best strategy "
-        "would earn if every round could gain the most there is, by the size of the penalty; 1 is this session's."
-    )
+    caption = f"The chance that at least one of so many deviating rounds is drawn ({_rules_text(manifest)})."
+    if kept:
+        caption = (
+            f"Left: the chance that a deviating round is drawn ({_rules_text(manifest)}). Right: what the best "
+            "strategy would earn if every round could gain the most there is, by the size of the penalty; 1 is this "
+            "session's."
+        )
     section.blocks = [Picture(inline(figure, caption), caption, behind)]
     section.facts = [
         ("largest gain of one round, g", _amount(money.gain_bound, manifest)),
@@ -267,19 +281,55 @@ def _deterrence(manifest: Manifest) -> Section:
         ("deposit of the auctioneer", _amount(money.deposit, manifest) if money.deposit else "none"),
         ("gains of deviating rounds", money.gains),
     ]
-    section.notes = ["A penalty deters, an audit finds: rare cheating is not always found, it just never pays."]
+    if deters:
+        section.notes = ["A penalty deters, an audit finds: rare cheating is not always found; on average it loses."]
+    elif not money.penalty:
+        section.lead = ["Nobody holds a deposit: cheating costs only the verdict, where it is drawn."]
+    else:
+        section.lead = ["The penalty is smaller than what spec 9 asks for: the best cheat would gain on average."]
     return section
 
 
-def _best_profit(manifest: Manifest, penalty: float) -> float:
-    """Return the value of the best strategy, in units of g, where every round gains g (spec 9.3, 9.7)."""
-    audit = manifest.audit
-    if audit.mode == "fixed":
-        rounds = manifest.epoch_rounds
-        return max(w - float(detection_fixed(rounds, audit.k, w)) * penalty for w in _some(rounds))
-    rate = Fraction(audit.q_num, audit.q_den)
-    missed = np.array([1 - float(detection_independent(rate, w)) for w in range(manifest.epoch_rounds + 1)])
-    return optimal_epochs(np.ones(1), min(manifest.epochs, 200), missed, penalty)[0]
+def _deters(manifest: Manifest) -> bool:
+    """Return whether the penalty exceeds what spec 9 asks for, so that no strategy gains on average."""
+    money, audit = manifest.money, manifest.audit
+    if not money.penalty:
+        return False
+    if audit.mode == "exposure":
+        return True  # a session that holds keeps rule 9.10
+    preset = "published" if audit.mode == "fixed" else "prompt"
+    rate = Fraction(audit.q_num, audit.q_den) if preset == "prompt" else Fraction(1)
+    needed = requirement(
+        preset, g=money.gain_bound, rounds=manifest.epoch_rounds, k=max(audit.k, 1), q=rate, lag=audit.lag,
+        coins=2**manifest.aborting, gains=money.gains,
+    )  # fmt: skip
+    return money.penalty >= needed.penalty
+
+
+def _best_curve(manifest: Manifest, axes: Any) -> None:
+    """Draw what the best strategy earns where every round gains g, by the size of the penalty (spec 9.3, 9.7)."""
+    audit, money, length = manifest.audit, manifest.money, manifest.epoch_rounds
+    fixed = audit.mode == "fixed"
+    if fixed:
+        counts = _some(length)
+        found = [float(detection_fixed(length, audit.k, w)) for w in counts]
+    else:
+        rate = Fraction(audit.q_num, audit.q_den)
+        counts = list(range(min(length, LONG) + 1))
+        missed = np.array([1 - float(detection_independent(rate, w)) for w in counts])
+    factors = [step / 20 for step in range(31)]
+    profits = []
+    for factor in factors:
+        penalty = factor * money.penalty / max(money.gain_bound, 1)
+        if fixed:
+            profits.append(max(w - chance * penalty for w, chance in zip(counts, found, strict=True)))
+        else:
+            profits.append(steady_epochs([missed] * min(manifest.epochs, LONG), penalty))
+    axes.plot(factors, profits, color=COLOURS[1])
+    axes.axvline(1, color=GREY, linestyle=":", label="the penalty of this session")
+    axes.set(ylim=(-0.02 * max(*profits, 1e-9), None), xlabel="penalty / penalty of this session",
+             ylabel="profit / largest gain", title="What the best cheat would earn")  # fmt: skip
+    axes.legend(loc="center right")
 
 
 def _some(rounds: int) -> list[int]:

@@ -20,7 +20,8 @@ _STYLE: Final[dict[str, Any]] = {
     "figure.constrained_layout.use": True, "font.size": 9.5, "font.family": "DejaVu Sans", "axes.titlesize": 10.5,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.6,
     "legend.frameon": False, "lines.linewidth": 1.6, "lines.markersize": 4, "svg.hashsalt": "credible",
-    "svg.fonttype": "none", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
+    "svg.fonttype": "none", "text.parse_math": False,  # names are text, whatever is in them
+     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.titlelocation": "left",
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from credible.simulation.agents import auctioneer_agent, bidder_agents
-from credible.simulation.agents.base import DEFAULT, Execute, Settling, Values, runs, terms
+from credible.simulation.agents.base import DEFAULT, Bidder, Execute, Settling, Values, runs, terms
 from credible.simulation.draws import Counts, Flags
 from credible.simulation.players import Players, Submitted
 from credible.simulation.scenario import RoundPlan
@@ -73,6 +73,8 @@ def agent_scenario(
     )  # fmt: skip
     drawn = values or Values(header.bidders, header.items, header.bid_max)
     seated = bidder_agents(bidders, header.bidders)
+    if rules.profile == "P0" and any(type(bidder).silent is not Bidder.silent for bidder in seated):
+        raise ValueError("openings come with the bids under profile P0: nobody can leave one out (spec 3.9)")
     players = Players(
         header, executing(runner, context), announced, drawn, seated, auctioneer_agent(auctioneer), secret,
         context=context,
@@ -171,7 +173,7 @@ class PlayedAuctioneer(Auctioneer):
     def respond(self, epoch: int) -> None:
         """Answer the challenge, unless the agent refuses where a deviating round was drawn."""
         drawn = self.session.audited(epoch) or ()
-        if not (self.scenario.players.auctioneer.refuses and any(self.deviated[index] for index in drawn)):
+        if not (self.scenario.players.auctioneer.refuses and any(self.deviated.get(index) for index in drawn)):
             super().respond(epoch)
 
     def open_epoch(self, epoch: int) -> None:

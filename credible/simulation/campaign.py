@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
-from credible.simulation.agents import Terms, Values, auctioneer_agent, bidder_agents, runs
+from credible.simulation.agents import Terms, Values, auctioneer_agent, bidder_agents, runs, spec_digest
 from credible.simulation.economy import DrawnCoins, Economy
 from credible.simulation.players import Players
 from protocol.artifact.engine import Engine
@@ -26,6 +27,7 @@ from protocol.errors import MalformedError
 from protocol.storage.files import write_file
 
 LANES: Final = 1000  # markets of a block: enough to hide the interpreter, few enough for the cache
+CELLS: Final = 20_000_000  # rounds of a block
 SQUARED: Final = ("revenue", "welfare", "profit")
 COUNTED: Final = (
     "rounds", "revenue", "honest", "friend", "welfare", "deviations", "audited", "penalty", "returned", "forfeited",
@@ -45,7 +47,6 @@ class Plan:
         auctioneer: See `agents.auctioneer_agent`.
         secret: 32 bytes that decide everything.
         sessions: How many markets of T rounds.
-        lanes: Markets side by side.
         context: The public integers of every round.
     """
 
@@ -56,8 +57,12 @@ class Plan:
     auctioneer: str
     secret: bytes = field(repr=False)
     sessions: int
-    lanes: int = LANES
     context: tuple[int, ...] = ()
+
+    @property
+    def lanes(self) -> int:
+        """Markets side by side: fewer of long ones, whose draws are kept for all rounds."""
+        return max(1, min(LANES, CELLS // self.rules.rounds))
 
     @property
     def blocks(self) -> int:
@@ -103,7 +108,7 @@ class Totals:
             kept[:] = [_plus(kept[agent] if kept else None, points) for agent, points in enumerate(more)]
 
     def mean(self, name: str, share_bits: int) -> tuple[float, float]:
-        """Return a market's mean of one of `SQUARED` in grid units, and its standard error over markets."""
+        """Return a market's mean of one of `SQUARED` in grid units, and its standard error: NaN of a single market."""
         mean = self.sums[name] / self.sessions
         if self.sessions < 2:
             return mean / (1 << share_bits), math.nan
@@ -214,7 +219,7 @@ def play(
     digest = plan_digest(plan)
     totals, done, before = Totals(), set[int](), 0.0
     if state is not None and state.exists():
-        for entry in _read_state(state, digest):
+        for entry in _read_state(state, plan, digest):
             totals.add(entry)
             done.add(entry["block"])
             before = max(before, entry["seconds"])
@@ -250,7 +255,8 @@ def plan_digest(plan: Plan) -> str:
         "market",
         {
             "context": [str(value) for value in plan.context],
-            "artifact": plan.artifact.hex(), "auctioneer": plan.auctioneer, "bidders": plan.bidders,
+            "artifact": plan.artifact.hex(), "auctioneer": spec_digest(plan.auctioneer),
+            "bidders": spec_digest(plan.bidders),
             "lanes": plan.lanes, "pools": [pool.hex() for pool in pools], "secret": plan.secret.hex(),
             "participation": str(values.participation), "sessions": plan.sessions,
             "rules": [rules.preset, rules.gains, str(rules.q)]
@@ -259,15 +265,45 @@ def plan_digest(plan: Plan) -> str:
     ).hex()  # fmt: skip
 
 
-def _read_state(path: Path, digest: str) -> list[dict[str, Any]]:
-    """Return the finished blocks; a line that an interruption cut short is dropped from the file."""
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A finished block as the state file keeps it; fields as in `Totals`."""
+
+    block: int
+    sessions: int
+    sums: dict[str, int]
+    squares: dict[str, float]
+    utility: list[int]
+    series: dict[str, list[float]]
+    bids: list[list[float]]
+    values: list[list[float]]
+    peak_rss_bytes: int
+    seconds: float
+
+
+def _read_state(path: Path, plan: Plan, digest: str) -> list[dict[str, Any]]:
+    """Return the finished blocks; a last line that an interruption cut short is dropped from the file.
+
+    Raises:
+        MalformedError: If it is not the state of a market, or holds a block twice; the file stays as it is.
+        ValueError: If it is of another plan.
+    """
     lines = path.read_bytes().split(b"\n")
+    try:
+        first = msgspec.json.decode(lines[0], type=dict[str, str])["plan"]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        raise MalformedError(f"{path}: not the state of a market: {error}") from error
+    if first != digest:
+        raise ValueError(f"{path} is of another market; resume with the same options, or choose another --out")
+    try:
+        blocks = [msgspec.json.decode(line, type=Block) for line in lines[1:-1]]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedError(f"{path}: not the state of a market: {error}") from error
+    numbers = [block.block for block in blocks]
+    if len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(plan.blocks)):
+        raise MalformedError(f"{path}: holds a block twice, or one that the market does not have")
+    for block in blocks:
+        if set(block.sums) != set(COUNTED) or set(block.squares) != set(SQUARED):
+            raise MalformedError(f"{path}: block {block.block} holds other sums")
     if lines[-1]:  # no newline: the last write was cut short
         write_file(path, b"".join(line + b"\n" for line in lines[:-1]))
-    try:
-        entries = [json.loads(line) for line in lines[:-1]]
-        if entries[0]["plan"] != digest:
-            raise ValueError(f"{path} is of another market; resume with the same options, or choose another --out")
-        return entries[1:]
-    except (json.JSONDecodeError, IndexError, KeyError, TypeError) as error:
-        raise MalformedError(f"{path}: not the state of a market: {error}") from error
+    return [msgspec.to_builtins(block) for block in blocks]

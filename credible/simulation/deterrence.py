@@ -158,7 +158,7 @@ def optimal_stream(sample: Floats, rounds: int, q: float, lag: int, penalty: flo
     return value, thresholds
 
 
-def optimal_epochs(sample: Floats, epochs: int, missed: Floats, penalty: float) -> tuple[float, Floats]:
+def optimal_epochs(sample: Floats, missed: Sequence[Floats], penalty: float) -> tuple[float, list[Floats]]:
     """Solve a session of epochs that are audited at their end and halt on a detection (spec 9.3, 9.7).
 
     Each round's gain is drawn from a sample and seen before the decision; gains are kept, and nothing more can be
@@ -166,25 +166,37 @@ def optimal_epochs(sample: Floats, epochs: int, missed: Floats, penalty: float) 
 
     Args:
         sample: (n,) gains, each equally likely in every round.
-        epochs: Number of epochs.
-        missed: (E + 1,) chance that the audit misses all of w deviating rounds of an epoch of E.
+        missed: For each epoch, of E rounds: (E + 1,) chance that the audit misses all of w deviating ones.
         penalty: F.
 
     Returns:
-        The value, and thresholds (epochs, E, E): deviate in an epoch at a place of it, after so many deviations in it,
-        if the gain is above.
+        The value, and thresholds (E, E) of each epoch: deviate at a place of it, after so many deviations in it, if the
+        gain is above.
     """
-    rounds = len(missed) - 1
-    thresholds = np.zeros((epochs, rounds, rounds))
+    thresholds: list[Floats] = []
     following = 0.0
-    for epoch in range(epochs - 1, -1, -1):
-        value = missed * following - penalty * (1 - missed)
+    for chances in reversed(missed):
+        rounds = len(chances) - 1
+        value = chances * following - penalty * (1 - chances)
+        least_of = np.zeros((rounds, rounds))
         for place in range(rounds - 1, -1, -1):
             made = np.arange(place + 1)
-            thresholds[epoch, place, : place + 1] = least = value[made] - value[made + 1]
+            least_of[place, : place + 1] = least = value[made] - value[made + 1]
             value = value[made + 1] + np.maximum(sample[:, None], least[None]).mean(axis=0)
         following = float(value[0])
-    return following, thresholds
+        thresholds.append(least_of)
+    return following, thresholds[::-1]
+
+
+def steady_epochs(missed: Sequence[Floats], penalty: float) -> float:
+    """Return the value of `optimal_epochs` where every round gains 1: the worst case, in units of g.
+
+    Within an epoch only the number of deviations matters then, so the best of them is taken.
+    """
+    value = 0.0
+    for chances in reversed(missed):
+        value = float((np.arange(len(chances)) - penalty * (1 - chances) + chances * value).max())
+    return value
 
 
 def strategies(rounds: int, penalty: float, thresholds: Floats) -> list[Plan]:

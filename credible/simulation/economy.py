@@ -1,8 +1,10 @@
 """The vectorised engine: many markets side by side through the exact artifact, without a message (docs/agents.md).
 
 It executes the artifact file, asks the agents that the full protocol asks, and draws winners by the protocol's rule.
-What it leaves out is what no money depends on: signatures, logs, proofs. Audits, halts, penalties and forfeits follow
-spec 9; `tests/credible/test_economy.py` compares both engines on the same agents and coins.
+Signatures, logs and proofs are left out. Audits, halts, penalties and forfeits follow spec 9;
+`tests/credible/test_economy.py` compares both engines on the same agents and coins. One thing differs: what a bidder
+can prove by itself (a dropped bid, a payment above its bid), or two signed heads, convicts here at the end of the
+epoch, as if the victim went to the arbiter; a session of the full protocol goes on and leaves that to `verify`.
 """
 
 from __future__ import annotations
@@ -167,7 +169,7 @@ class Economy:
         rules, ledger, lanes = self.rules, self.ledger, self.players.lanes
         drawn = self._coins.audited(epoch)
         convicted = np.zeros(lanes, dtype=bool)
-        overcharged = np.zeros(lanes, dtype=np.int64)
+        overcharged = np.zeros((lanes, self.players.header.bidders), dtype=np.int64)
         kept: list[tuple[int, Counts, Submitted]] = []
         for place, index in enumerate(rules.rounds_of(epoch)):
             submitted, above, deviated, seen = self._play_round(index)
@@ -179,14 +181,18 @@ class Economy:
         ledger.audited += drawn.sum(axis=1) * self._running
         for index, where, submitted in kept:
             bids = submitted.bids * submitted.participation[:, :, None]
+            bids.flags.writeable = False
             self.players.disclose(index, where, submitted.values, bids, submitted.participation)
         if rules.preset == DEFAULT:  # nobody looks
             convicted[:] = False
         caught = convicted & self._running
         ledger.caught += caught
         ledger.penalty += rules.penalty * caught
-        back = np.where(caught & (rules.gains == "returned"), overcharged, 0)
+        owed = overcharged * (caught & (rules.gains == "returned"))[:, None]
+        back = owed[:, ~self.players.house].sum(axis=1)  # what a shill gets back is the auctioneer's own
         ledger.returned += back
+        for agent, seats in enumerate(self.players.seats):
+            ledger.utility[agent] += owed[:, seats].sum(axis=1)
         self._running &= ~caught
         at = self._point(rules.rounds_of(epoch)[-1])
         self.series["penalties"][at] += float(rules.penalty) * float(caught.sum())
@@ -195,14 +201,14 @@ class Economy:
         self.players.auctioneer.told(epoch, caught)
 
     def _play_round(self, index: int) -> tuple[Submitted, Counts, Flags, Flags]:
-        """Play a round; return what was submitted, what was overcharged, who deviated and who was seen to."""
+        """Play a round; return what was submitted, overcharges (lanes, bidders), who deviated, who was seen to."""
         players, ledger, running = self.players, self.ledger, self._running
         submitted = players.submit(index)
         here = submitted.participation & running[:, None]
         bids = submitted.bids * here[:, :, None]
         allocation, payment = self._execute(bids, here, running)
         unit = 1 << players.header.share_bits
-        settling = Settling(index, running, bids, here, allocation, payment, unit)
+        settling = Settling(index, running.copy(), bids, here, allocation, payment, unit)
         shares, paid = players.claim(settling)
         shares, paid = np.where(running[:, None, None], shares, 0), np.where(running[:, None], paid, 0)
         changed = (shares != allocation).any(axis=(1, 2)) | (paid != payment).any(axis=1)
@@ -220,7 +226,7 @@ class Economy:
         ledger.seen += seen
         players.observe(index, submitted.values, here, shares, paid, won)
         self._watch(Played(index, running.copy(), submitted, shares, paid, won, changed | dropped))
-        above = np.maximum(paid - payment, 0).sum(axis=1)
+        above = np.maximum(paid - payment, 0)
         return submitted, above, changed & running, seen & running
 
     def _execute(self, bids: Counts, here: Flags, running: Flags) -> tuple[Counts, Counts]:

@@ -139,6 +139,7 @@ class Market:
             self.summary = Summary()
             self._records: list[tuple[str, str, bytes]] = []
             self._stored, self._stored_movements, self._stored_note = len(entries), 0, max(notes, default=0)
+            self._stored_tier1 = 0
             self._epoch = 0  # none before it is open
             self._history: Tail[bytes] = Tail()  # the cosigned checkpoints of the public folder, up to this size
             self._published = 0
@@ -195,7 +196,8 @@ class Market:
 
     def _tell(self, epoch: int) -> None:
         """Tell the players which rounds of a settled epoch are public now."""
-        drawn = [index for index in self.session.drawn(epoch) or () if self.session.disclosed(index)]
+        # what is sealed to auditors is not public (spec 7.7)
+        drawn = [index for index in self.session.drawn(epoch) or () if self.session.round(index).response is not None]
         self._scenario.closed(epoch, drawn, self.session.halted_epoch == epoch)
 
     def _tell_again(self) -> None:
@@ -239,6 +241,9 @@ class Market:
         log, table = self.auctioneer.log, self.table
         for number, (key, amounts) in enumerate(table.movements[self._stored_movements :], self._stored_movements):
             self._records.append(("movement", f"{number:010d}", msgspec.json.encode(Movement(key, amounts))))
+        for number, finding in enumerate(table.tier1[self._stored_tier1 :], self._stored_tier1):
+            self._records.append(("tier1", f"{number:010d}", msgspec.json.encode(finding)))
+        self._stored_tier1 = len(table.tier1)
         for size in self._notes_after(self._stored_note):
             self._records.append(("checkpoint", str(size), table.notes[size].encode()))
             self._stored_note = size
@@ -304,6 +309,9 @@ class Market:
             self.auctioneer.matrices[int(name)] = decode(data, m.MatrixBody, limit=1 << 24)
         for name in self._vault.records("deviated"):
             self.auctioneer.deviated[int(name)] = True
+        for _, data in sorted(self._vault.records("tier1").items()):
+            self.table.tier1.append(msgspec.json.decode(data, type=Finding))
+        self._stored_tier1 = len(self.table.tier1)
         for _, data in sorted(self._vault.records("movement").items()):
             movement = msgspec.json.decode(data, type=Movement)
             self.table.move(movement.key, movement.amounts)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from credible.simulation.agents.base import (
     DEFAULT,
+    OWN_MODULE,
     AuctioneerAgent,
     Bidder,
     Desk,
@@ -99,13 +101,22 @@ class Players:
             own = list(range(begin, begin + bidder.size))
             self.seats.append(own)
             self.house[own] = bidder.house
+            if bidder.peeks and rules.preset != DEFAULT:
+                raise ValueError(
+                    f"{type(bidder).__name__} needs to see bids before it bids: preset {rules.preset} hides them "
+                    "behind commitments (spec 3.1); play preset default, or a blind shill"
+                )
             draws = Draws(secret, f"bidder/{begin}", first, lanes)
-            bidder.start(Seat(tuple(own), header, rules, lanes, draws, execute, prior, context))
+            bidder.seat = Seat(tuple(own), header, rules, lanes, draws, execute, prior, context)
+            with _blaming(bidder):
+                bidder.start(bidder.seat)
         draws = Draws(secret, "auctioneer", first, lanes)
-        auctioneer.start(Desk(header, rules, lanes, draws, execute, prior, context))
+        auctioneer.desk = Desk(~self.house, header, rules, lanes, draws, execute, prior, context)
+        with _blaming(auctioneer):
+            auctioneer.start(auctioneer.desk)
         if auctioneer.friend is not None and self.house[auctioneer.friend]:
             raise ValueError(f"seat {auctioneer.friend} is a shill already; a friend bids for itself")
-        self.out = np.zeros((lanes, header.bidders), dtype=bool)  # deposits gone with an unopened bid (spec 9.9)
+        self.out = np.zeros((lanes, header.bidders), dtype=bool)
 
     def submit(self, round_index: int) -> Submitted:
         """Ask every bidder; raise ValueError if an agent's bids are no integers of the grid."""
@@ -114,22 +125,28 @@ class Players:
         late, silent = np.zeros_like(present), np.zeros_like(present)
         for bidder, own in zip(self.bidders, self.seats, strict=True):
             if not bidder.peeks:
-                bids[:, own] = self._checked(bidder, bidder.bid(round_index, values[:, own], present[:, own]), own)
+                with _blaming(bidder):
+                    answered = bidder.bid(round_index, values[:, own], present[:, own])
+                bids[:, own] = self._checked(bidder, answered, own)
         bids *= present[:, :, None]
         for bidder, own in zip(self.bidders, self.seats, strict=True):
             if bidder.peeks:
-                bids[:, own] = self._checked(bidder, bidder.bid_after(round_index, bids, present), own)
+                with _blaming(bidder):
+                    answered = bidder.bid_after(round_index, bids.copy(), present.copy())
+                bids[:, own] = self._checked(bidder, answered, own)
                 bids *= present[:, :, None]
-            for mask, answer in ((late, bidder.late(round_index)), (silent, bidder.silent(round_index))):
-                if answer is not None:
-                    mask[:, own] = answer
+            with _blaming(bidder):
+                for mask, answer in ((late, bidder.late(round_index)), (silent, bidder.silent(round_index))):
+                    if answer is not None:
+                        mask[:, own] = answer
         late &= present
         silent &= present & ~late
-        if self.rules.preset != DEFAULT:  # there nothing is committed, so nothing is left unopened
-            self.out |= silent
-        dropped = self.auctioneer.drops(round_index)
-        none = np.zeros_like(present)
-        return Submitted(values, bids, present, late, silent, none if dropped is None else dropped & present & ~late)
+        with _blaming(self.auctioneer):
+            answer = self.auctioneer.drops(round_index)
+            dropped = np.zeros_like(present) if answer is None else answer & present & ~late & ~silent
+        if self.rules.preset != DEFAULT:  # there nothing is committed: nothing is left unopened, nobody has a receipt
+            self.out |= silent | dropped  # no deposit is left; a victim takes its receipt and leaves
+        return Submitted(values, bids, present, late, silent, dropped)
 
     def drawn(self, round_index: int) -> tuple[Counts, Flags]:
         """Return the true values and presence of a round; shills are always there and value nothing."""
@@ -139,9 +156,17 @@ class Players:
 
     def claim(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return what the auctioneer publishes; raise ValueError if it is not integers of the right shape."""
-        allocation, payment = self.auctioneer.claim(settling)
-        if allocation.shape != settling.allocation.shape or payment.shape != settling.payment.shape:
-            raise ValueError(f"{self.auctioneer} claims {allocation.shape} and {payment.shape}")
+        seen = (settling.running, settling.bids, settling.participation, settling.allocation, settling.payment)
+        for array in seen:  # an agent that wrote into them would change what it is compared with
+            array.flags.writeable = False
+        with _blaming(self.auctioneer):
+            allocation, payment = (np.asarray(part) for part in self.auctioneer.claim(settling))
+        for part, honest in ((allocation, settling.allocation), (payment, settling.payment)):
+            if part.shape != honest.shape or not np.issubdtype(part.dtype, np.integer):
+                raise ValueError(
+                    f"{type(self.auctioneer).__name__} claims {part.dtype} of shape {part.shape}, wanted integers of "
+                    f"shape {honest.shape}"
+                )
         return allocation.astype(np.int64, copy=False), payment.astype(np.int64, copy=False)
 
     def observe(
@@ -151,9 +176,10 @@ class Players:
         for bidder, own in zip(self.bidders, self.seats, strict=True):
             if type(bidder).observe is not Bidder.observe:
                 mine = won[:, None, :] == np.array(own)[None, :, None]
-                bidder.observe(
-                    Row(round_index, values[:, own], took_part[:, own], shares[:, own], mine, payment[:, own])
-                )
+                with _blaming(bidder):
+                    bidder.observe(
+                        Row(round_index, values[:, own], took_part[:, own], shares[:, own], mine, payment[:, own])
+                    )
 
     @property
     def readers(self) -> bool:
@@ -164,12 +190,25 @@ class Players:
         """Show every reader an audited round, in the lanes where it was drawn."""
         for bidder, own in zip(self.bidders, self.seats, strict=True):
             if type(bidder).read is not Bidder.read:
-                bidder.read(Disclosed(round_index, lanes, values[:, own], bids, participation))
+                with _blaming(bidder):
+                    bidder.read(Disclosed(round_index, lanes, values[:, own], bids, participation))
 
     def _checked(self, bidder: Bidder, bids: Counts, own: list[int]) -> Counts:
+        bids = np.asarray(bids)
         name, wanted = type(bidder).__name__, (self.lanes, len(own), self.header.items)
         if not np.issubdtype(bids.dtype, np.integer) or bids.shape != wanted:
             raise ValueError(f"{name} bids {bids.dtype} of shape {bids.shape}, wanted integers of shape {wanted}")
         if bids.size and (bids.min() < 0 or bids.max() > self.header.bid_max):
             raise ValueError(f"{name} bids {bids.min()} to {bids.max()}, wanted 0 to {self.header.bid_max}")
         return bids
+
+
+@contextmanager
+def _blaming(agent: Bidder | AuctioneerAgent) -> Iterator[None]:
+    """Name a user's own agent in what it raises; an error in one of ours is a defect and shows as one."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) or not type(agent).__module__.startswith(OWN_MODULE):
+            raise
+        raise ValueError(f"{type(agent).__name__} failed: {type(error).__name__}: {error}") from error

@@ -12,7 +12,9 @@ from fractions import Fraction
 from typing import Any, Final
 
 from credible.simulation.agents import Terms, Values, terms
+from credible.simulation.agents.auctioneers import missed
 from credible.simulation.campaign import Plan, Totals, play
+from credible.simulation.deterrence import steady_epochs
 from protocol.artifact import Header
 from protocol.penalties import detection_fixed, detection_independent, requirement
 
@@ -21,6 +23,7 @@ FACTORS: Final = tuple(
 )
 CHEATS: Final = ("inflate:1", "inflate:0.1", "random:1", "threshold", "optimal")
 SHILLS: Final = (0, 10, 20, 30, 40, 50, 60, 70, 80)
+LONG: Final = 400  # epochs that a worst case looks at
 CHANCES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -87,7 +90,8 @@ def deterrence(asked: Asked) -> Answer:
     """Return what each way of cheating earns as the penalty grows from nothing to twice what spec 9 asks for."""
     rules, rows = asked.rules, []
     full = replace(rules, penalty=_required(rules))
-    for cheat in CHEATS:
+    cheats = CHEATS if rules.gains == "kept" else CHEATS[:-1]  # the programme is for gains that are kept
+    for cheat in cheats:
         for factor in FACTORS:
             totals = asked.play(auctioneer=cheat, rules=replace(full, penalty=int(full.penalty * factor)))
             rows.append({"strategy": cheat, "factor": float(factor), **_profit(asked, totals, rules.gain_bound)})
@@ -144,15 +148,11 @@ def _grid(rules: Terms) -> dict[str, list[tuple[float, Terms]]]:
 
 def _worst(rules: Terms, penalty_over_g: float) -> float:
     """Return what the best cheat earns, in units of g, where every round gains g (spec 9.3, 9.7)."""
-    import numpy as np
-
-    from credible.simulation.deterrence import optimal_epochs
-
     if rules.preset == "published":  # nothing is learnt before the end: a number of rounds is the whole strategy
         some = {0, rules.rounds, *(int(rules.rounds ** (step / 80)) for step in range(81))}
         return max(w - float(_found(rules, w)) * penalty_over_g for w in some)
-    missed = np.array([1 - float(_found(rules, w)) for w in range(rules.epoch + 1)])
-    return float(optimal_epochs(np.ones(1), min(rules.epochs, 400), missed, penalty_over_g)[0])
+    epochs = range(max(rules.epochs - LONG, 0), rules.epochs)  # more of them change nothing any more
+    return steady_epochs([missed(rules, len(rules.rounds_of(epoch))) for epoch in epochs], penalty_over_g)
 
 
 def detection(asked: Asked) -> Answer:
@@ -177,6 +177,8 @@ def audit_cost(asked: Asked, *, audit: Fraction, capital: Fraction) -> Answer:
         audit: Cost of one audit, in units of g.
         capital: Cost of holding a deposit for the whole session, as a share of it.
     """
+    if audit < 0 or capital < 0:
+        raise ValueError(f"an audit costs {audit} g, capital {capital}: wanted at least 0 each")
     rules, rows = asked.rules, []
     for step in range(1, 51):
         rate = Fraction(step, 50)

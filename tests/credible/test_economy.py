@@ -15,18 +15,22 @@ from hypothesis import strategies as st
 from credible.cli import common
 from credible.simulation import agents
 from credible.simulation.agent_scenario import AgentScenario, agent_scenario
-from credible.simulation.agents import Values, auctioneer_agent, bidder_agents, runs, terms
-from credible.simulation.deterrence import exhaustive_fixed, optimal_epochs
+from credible.simulation.agents import Settling, Values, auctioneer_agent, bidder_agents, runs, terms
+from credible.simulation.agents.auctioneers import extraction, missed
+from credible.simulation.deterrence import exhaustive_fixed, optimal_epochs, steady_epochs
 from credible.simulation.draws import Counts, Draws, Flags
 from credible.simulation.economy import Coins, DrawnCoins, Economy, Played
+from credible.simulation.market import Market
 from credible.simulation.players import Players
 from credible.simulation.setup import Rules, Secrets
 from credible.simulation.table import Table
 from protocol.artifact import build
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
+from protocol.escrow import ESCROW
 from protocol.penalties import detection_fixed, detection_independent
 from protocol.randomness.lottery import draw_many, draw_number, draw_winners
+from protocol.state import Finding
 
 MENU = build.menu_affine(
     [[[0, 0], [0, 0], [0, 0]], [[256, 0], [0, 256], [0, 0]], [[0, 0], [256, 0], [0, 256]], [[0, 0], [0, 0], [256, 256]],
@@ -40,7 +44,7 @@ BIDDERS = (
 )  # fmt: skip
 AUCTIONEERS = (
     "honest", "inflate:0.3", "phantom:0.5", "favour:1:0.4", "threshold", "random:3", "rare:111:2", "optimal",
-    "refuse:0.3", "drop:2:0.2",
+    "refuse:0.3", "drop:2:0.2", "swap",
 )  # fmt: skip
 
 
@@ -84,9 +88,14 @@ def full_session(table: Table, scenario: AgentScenario) -> dict[int, list[int]]:
     return numbers
 
 
+SWAP: list[Path] = []
+
+
 def compare(artifact: CheckedArtifact, bidders: str, auctioneer: str, seed: int, *, gains: str = "kept") -> str:
     """Play one pair in both engines and compare everything; return what happened."""
     source = random.Random(f"{bidders}/{auctioneer}/{seed}")
+    if auctioneer == "swap":
+        auctioneer = f"swap:{SWAP[0]}:0.5"
     preset = source.choice(("prompt", "published"))
     rounds, epoch = source.randint(3, 7), source.randint(2, 3)
     q, k = Fraction(1, source.randint(1, 3)), source.randint(1, 3)
@@ -126,24 +135,40 @@ def compare(artifact: CheckedArtifact, bidders: str, auctioneer: str, seed: int,
         assert matrix.payment == round_.payment[0, matrix.seats].tolist()
         assert matrix.charge == matrix.payment
         assert matrix.won == round_.won[0].tolist()
-        if seen == round_.round_index:  # the victim has its receipt, convicts and leaves; the session would go on
-            assert table.tier1
-            return "seen"
-        assert table.auctioneer.deviated[round_.round_index] == bool(round_.deviated[0])
+        assert table.auctioneer.deviated[round_.round_index] == bool(round_.deviated[0]) or seen is not None
+    if seen is not None:  # the victim convicts with its receipt, and the market ends; the session leaves that to it
+        assert {finding.rule for finding in table.tier1} == {"3.6"}
+        return "seen"
     assert not table.tier1
     assert table.revenue == int(sum(round_.payment.sum() for round_ in shown))
     assert (session.halted_epoch is not None) == bool(ledger.caught[0])
     paid = {key: amounts for key, amounts in table.movements if key.startswith("settlement-")}
     auctioneer_paid = -sum(amounts.get(session.auctioneer.party, 0) for amounts in paid.values())
     assert auctioneer_paid == int(ledger.penalty[0])
-    own = [bidder.party for bidder in table.bidders]
-    received = [sum(amounts.get(party, 0) for amounts in paid.values()) for party in own]
-    assert sum(min(amount, 0) for amount in received) <= 0
-    if gains == "returned":
-        assert sum(received) + int(ledger.forfeited[0]) == int(ledger.returned[0])
-    else:
-        assert -sum(received) == int(ledger.forfeited[0])
+    received = [sum(amounts.get(bidder.party, 0) for amounts in paid.values()) for bidder in table.bidders]
+    assert sum(received) == int(ledger.returned[0]) - int(ledger.forfeited[0])
+    for agent, (bidder, seats) in enumerate(zip(players.bidders, players.seats, strict=True)):
+        parties = {table.bidders[seat].party for seat in seats}
+        charged = sum(
+            amounts.get(ESCROW, 0)
+            for key, amounts in table.movements
+            if key.startswith("round-") and key.rpartition("-")[2] in parties
+        )
+        worth = sum(
+            int(bidder.worth(round_.submitted.values[:, seats], round_.allocation[:, seats]).sum()) for round_ in shown
+        )
+        assert int(ledger.utility[agent, 0]) == worth - charged + sum(received[seat] for seat in seats)
     return "caught" if ledger.caught[0] else "deviated" if ledger.deviations[0] else "honest"
+
+
+OTHER = build.single_item_reserve([700, 900], bidders=3, bid_max=1000, share_bits=8, unit="1 cent")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swapped(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The artifact that `swap` runs instead."""
+    SWAP.append(tmp_path_factory.mktemp("swap") / "other.onnx")
+    SWAP[0].write_bytes(OTHER.data)
 
 
 @pytest.mark.parametrize("auctioneer", AUCTIONEERS)
@@ -257,10 +282,9 @@ def test_the_best_cheat_stops_paying_exactly_where_spec_9_says() -> None:
             1 - float(detection_fixed(rules.epoch, k, w) if preset == "published" else detection_independent(q, w))
             for w in range(rules.epoch + 1)
         ])  # fmt: skip
-        value = [
-            optimal_epochs(np.ones(1), rules.epochs, missed, f * rules.penalty / rules.gain_bound)[0]
-            for f in (0.5, 1, 2)
-        ]
+        shares = [f * rules.penalty / rules.gain_bound for f in (0.5, 1, 2)]
+        value = [optimal_epochs(np.ones(1), [missed] * rules.epochs, share)[0] for share in shares]
+        assert value == pytest.approx([steady_epochs([missed] * rules.epochs, share) for share in shares])
         assert value[0] > 0
         assert value[1] == value[2] == 0
 
@@ -268,7 +292,7 @@ def test_the_best_cheat_stops_paying_exactly_where_spec_9_says() -> None:
 @pytest.mark.parametrize(("rounds", "k", "penalty"), [(4, 1, 3), (5, 2, 2), (6, 3, 4)])
 def test_the_dynamic_programme_equals_enumeration(rounds: int, k: int, penalty: int) -> None:
     missed = np.array([1 - float(detection_fixed(rounds, k, w)) for w in range(rounds + 1)])
-    value = optimal_epochs(np.ones(1), 1, missed, penalty)[0]
+    value = optimal_epochs(np.ones(1), [missed], penalty)[0]
     assert value == pytest.approx(float(exhaustive_fixed(rounds, k, [1] * rounds, Fraction(penalty))), abs=1e-12)
 
 
@@ -310,7 +334,7 @@ def test_learners_find_truth_where_it_is_best_and_shading_where_it_is_not() -> N
         Players(artifact.header, seated.execute, announced, Values(2, 1, 1000), best, auctioneer_agent("honest"),
                 b"\2" * 32, context=context)  # fmt: skip
         ratios[f"{name} best"] = [getattr(best[0], "percent") / 100]  # noqa: B009 - of a subclass
-    assert (ratios["second"] > 0.88).all()
+    assert ((ratios["second"] > 0.86) & (ratios["second"] < 1.06)).all()
     assert (ratios["first"] < 0.65).all()
     assert ratios["second best"] == [1.0]
     assert ratios["first best"][0] in (0.5, 0.6)  # the equilibrium of two bidders shades to a half
@@ -379,3 +403,151 @@ def test_agents_of_ones_own(tmp_path: Path) -> None:
     for spec in ("favour:3:1", "drop:9:1", "random:21"):
         with pytest.raises(ValueError, match="seat|wanted"):
             players(SECOND, "truthful", spec, 1)
+
+
+def test_exp3_is_told_the_order_of_what_it_earns() -> None:
+    auction = build.single_item_reserve([0], bidders=2, bid_max=1000, share_bits=8, unit="1 cent")
+    learner: Any = players(auction, "exp3", "honest", 1).bidders[0]
+    worst = -int(0.2 * learner.largest)
+    earned = np.array([worst, 0, int(0.3 * learner.largest), int(learner.largest)])
+    told = learner.reward(earned)
+    assert (np.diff(told) > 0).all()
+    assert told[0] == pytest.approx(0, abs=1e-3)
+    assert told[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("rounds", "epoch"), [(6, 5), (21, 20), (11, 10), (7, 3)])
+def test_the_optimal_cheater_plans_short_last_epochs_and_earns_what_it_planned(rounds: int, epoch: int) -> None:
+    factor, q = Fraction(1, 25), Fraction(1, 3)
+    seated = players(MENU, "truthful", "optimal", 6000, rounds=rounds, epoch=epoch, q=q, factor=factor)
+    profit = play_lanes(seated).ledger.profit.astype(float)
+    values, present = Values(3, 2, 1000).draw(Draws(b"\1" * 32, "prior", 0, 4000), 0)
+    arrays = seated.execute(values, present)
+    settling = Settling(0, present[:, 0], values, present, arrays["allocation"], arrays["payment"], 256)
+    sample = (extraction(settling, np.ones(3, dtype=bool))[1] - arrays["payment"]).sum(axis=1).astype(float)
+    by_epoch = [missed(seated.rules, len(seated.rules.rounds_of(e))) for e in range(seated.rules.epochs)]
+    planned = optimal_epochs(sample, by_epoch, float(seated.rules.penalty))[0]
+    error = profit.std() / len(profit) ** 0.5
+    assert planned > 0
+    assert abs(profit.mean() - planned) < 4 * error + 0.05 * planned  # the sample of gains is finite
+
+
+def test_shills_are_no_revenue_to_gain() -> None:
+    bidders = "truthful,truthful,shill:80"
+    ledger = play_lanes(players(SECOND, bidders, "optimal", 300, factor=Fraction(1, 10))).ledger
+    assert ledger.profit.mean() >= 0
+    free: dict[str, Any] = {"gains": "returned", "q": Fraction(1), "factor": Fraction(0)}
+    returned = play_lanes(players(SECOND, bidders, "inflate:1", 50, **free)).ledger
+    assert (returned.profit == 0).all()
+    assert (returned.returned == returned.revenue - returned.honest).all()
+    assert returned.returned.sum() > 0
+
+
+IN_PLACE = """
+from credible.simulation.agents import AuctioneerAgent, Bidder
+
+
+class Sneaky(AuctioneerAgent):
+    def claim(self, settling):
+        settling.payment[:] = settling.ceilings()
+        return settling.allocation, settling.payment
+
+
+class Floats(AuctioneerAgent):
+    def claim(self, settling):
+        return settling.allocation, settling.payment * 1.0
+
+
+class Odd(AuctioneerAgent):
+    def claim(self, settling):
+        return None
+
+
+class Forgetful(Bidder):
+    def start(self, seat):
+        pass
+
+    def bid(self, round_index, values, present):
+        return values.tolist()
+
+
+class Peeking(Bidder):
+    peeks = True
+"""
+
+
+def test_agents_cannot_change_what_they_are_compared_with(tmp_path: Path) -> None:
+    file = tmp_path / "sneaky.py"
+    file.write_text(IN_PLACE)
+    for name, text in (("Sneaky", "read-only"), ("Floats", "wanted integers"), ("Odd", "Odd failed")):
+        with pytest.raises(ValueError, match=text):
+            play_lanes(players(SECOND, "truthful", f"{file}:{name}", 3))
+    play_lanes(players(SECOND, f"{file}:Forgetful", "honest", 3))  # a list is as good as an array
+    with pytest.raises(ValueError, match="commitments"):
+        players(SECOND, f"{file}:Peeking", "honest", 3)
+    file.write_text("def (")
+    with pytest.raises(ValueError, match="does not load"):
+        bidder_agents(f"{file}:Half", 3)
+
+
+class StopSession(Exception):
+    """Stops a session in the middle."""
+
+
+@pytest.mark.parametrize("preset", ["prompt", "published"])
+@pytest.mark.parametrize(
+    ("bidders", "auctioneer"),
+    [
+        ("exp3", "optimal"), ("weights", "random:3"), ("budget:5", "rare:111:2"), ("late:30", "refuse:0.3"),
+        ("silent:10", "drop:1:0.4"), ("exp3,weights,noisy:10", "inflate:0.2"), ("ring*2,exp3", "phantom:0.3"),
+    ],
+)  # fmt: skip
+def test_an_interrupted_session_goes_on_as_it_would_have(
+    bidders: str, auctioneer: str, preset: str, tmp_path: Path
+) -> None:
+    rules = Rules(preset, 9, q=Fraction(1, 5), k=2, epoch=3, lag=3, seeded=True)
+    values, engine = Values(3, 2, 1000, participation=0.9), Engine(MENU.data)
+
+    def play(folder: Path, *stops: int) -> tuple[bytes, int, int, list[Finding]]:
+        for number, stop in enumerate([*stops, 1000]):
+            secrets = Secrets.seeded(8)
+            scenario = agent_scenario(
+                MENU.header, engine, rules, secrets.agents(), values=values, bidders=bidders, auctioneer=auctioneer
+            )
+            with Market(folder, MENU.data, rules, scenario, secrets, config=b"x", resume=number > 0) as market:
+
+                def progress(done: int, stop: int = stop) -> None:
+                    if done >= stop:
+                        raise StopSession
+
+                try:
+                    summary = market.run(progress)
+                except StopSession:
+                    continue
+                root = market.auctioneer.log.tree.root()
+                return root, summary.revenue, summary.deviations_made, summary.tier1
+        raise AssertionError("never ended")
+
+    whole = play(tmp_path / "whole")
+    assert play(tmp_path / "once", 4) == whole
+    assert play(tmp_path / "often", 1, 3, 5, 7) == whole
+
+
+def test_learners_do_not_read_what_is_sealed_to_auditors(tmp_path: Path) -> None:
+    engine = Engine(MENU.data)
+    moved = {}
+    for disclosure, auditors in (("public", 1), ("auditor", 2)):
+        rules = Rules("prompt", 6, q=Fraction(1), epoch=3, lag=3, seeded=True, disclosure=disclosure, auditors=auditors)
+        secrets = Secrets.seeded(8)
+        scenario = agent_scenario(MENU.header, engine, rules, secrets.agents(), bidders="weights")
+        with Market(tmp_path / disclosure, MENU.data, rules, scenario, secrets, config=b"x") as market:
+            market.run()
+        learner: Any = scenario.players.bidders[0]
+        moved[disclosure] = bool(learner.weights.any())
+    assert moved == {"public": True, "auditor": False}
+
+
+def test_nobody_is_silent_where_openings_come_with_the_bids() -> None:
+    rules = Rules("prompt", 6, profile="P0", seeded=True)
+    with pytest.raises(ValueError, match="P0"):
+        agent_scenario(MENU.header, Engine(MENU.data), rules, b"\0" * 32, bidders="silent:10")

@@ -50,8 +50,36 @@ def test_a_market_is_the_same_however_it_is_cut_and_goes_on(
         assert whole[key] == kept[key] == again[key], key
     assert "another market" in run(capsys, *options[:-1], "inflate:0.3", "--out", state, status=2)["error"]
     assert "--seed" in run(capsys, "market", auction, "--out", state, status=2)["error"]
-    state.write_text("nonsense\n")
-    run(capsys, *options, "--out", state, status=3)
+    good = state.read_bytes()
+    lines = good.splitlines(keepends=True)
+    for damaged in (good + lines[1], b"".join(lines[:1]) + b'{"block":0}\n', lines[0] + b"[1]\n", b"\xff\xfe"):
+        state.write_bytes(damaged)
+        run(capsys, *options, "--out", state, status=3)
+        assert state.read_bytes() == damaged
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine, without a newline")
+    run(capsys, *options, "--out", notes, status=3)
+    assert notes.read_text() == "mine, without a newline"
+
+
+def test_an_agent_that_changed_is_another_market(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, state = tmp_path / "own.py", tmp_path / "state.jsonl"
+    text = "from credible.simulation.agents import Bidder\nclass Mine(Bidder):\n    kind = 1\n"
+    own.write_text(text)
+    options = ["market", auction, "--rounds", "40", "--session", "20", "--seed", "3", "--bidders", f"{own}:Mine"]
+    run(capsys, *options, "--out", state)
+    own.write_text(text.replace("1", "2"))
+    assert "another market" in run(capsys, *options, "--out", state, status=2)["error"]
+
+
+def test_few_markets_tell_little_and_say_so(auction: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    single = run(capsys, "market", auction, "--rounds", "1", "--session", "1", "--seed", "1")
+    assert single["per_session"]["revenue_se"] is None
+    options = ["--rounds", "20", "--session", "20", "--seed", "1", "--auctioneer", "random:1", "--q", "1/1000"]
+    assert run_command(["market", str(auction), *options]) == 0
+    assert "so few markets cannot tell" in capsys.readouterr().out
 
 
 def test_wrong_markets_are_refused_in_words(auction: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,10 +87,15 @@ def test_wrong_markets_are_refused_in_words(auction: Path, capsys: pytest.Captur
         (["--bidders", "nobody"], "wanted one of truthful"),
         (["--auctioneer", "inflate:2"], "at most 1"),
         (["--preset", "sometimes"], "wanted published or prompt"),
-        (["--context", "5"], "takes no context"),
+        (["--context", "5"], "takes none"),
         (["--setting", "additive_2x2_uniform"], "is for 2 x 2"),
         (["--q", "0"], "above 0"),
         (["--preset", "published", "--k", "2000"], "wanted 1 to 1000"),
+        (["--factor", "10000000000000"], "2^53"),
+        (["--q", "1/1000000000000000000"], "2^53"),
+        (["--seed", "99999999999999999999"], "seed"),
+        (["--participation", "nan"], "wanted 0 to 1"),
+        (["--auctioneer", "optimal", "--epoch", "900", "--rounds", "1000000", "--session", "100000"], "thresholds"),
     ):
         assert text in run(capsys, "market", auction, "--rounds", "1000", *options, status=2)["error"].replace(
             "\n", " "
@@ -159,14 +192,14 @@ def test_a_report_says_first_whether_to_trust(
         said[name] = " ".join(page.text[:8])
         assert all(picture["aria-label"] for picture in page.pictures)
         assert all(link.startswith("#") for link in page.links)
-    assert "Nothing here was tampered with." in said["honest"]
+    assert "Everything that was checked holds." in said["honest"]
     assert "Do not trust this session: the auctioneer broke the rules." in said["crooked"]
     assert "No verdict" in said["unpinned"]
     assert "crooked.evidence/epoch-0" in (tmp_path / "crooked.html").read_text(encoding="utf-8")
     together = run(capsys, "report", tmp_path / "honest", tmp_path / "crooked", "-o", tmp_path / "both.html")
     assert together["sessions"] == ["honest", "crooked"]
     text = " ".join(page_of(tmp_path / "both.html").text)
-    assert text.index("Do not trust") < text.index("Nothing here was")  # the worst comes first
+    assert text.index("Do not trust") < text.index("Everything that was checked")  # the worst comes first
 
 
 def test_reports_of_mechanisms_and_reproductions(
@@ -192,6 +225,37 @@ def test_reports_of_mechanisms_and_reproductions(
     run(capsys, "report", made, "-o", page, status=3)
     made.write_text("[")
     run(capsys, "report", made, "-o", page, status=3)
+    before = auction.read_bytes()
+    assert "choose another" in run(capsys, "report", auction, "-o", auction, status=2)["error"]
+    assert auction.read_bytes() == before
+    for text in ("{}", '{"revenue": 1}', '{"revenue": 1, "baselines": []}'):
+        made.write_text(text)
+        run(capsys, "report", auction, "-o", page, "--evaluation", made, status=3)
+    odd = build.single_item_reserve([300, 300, 1000], bidders=3, bid_max=1000, share_bits=8, unit="1/0 of $\\bad$")
+    auction.write_bytes(odd.data)
+    run(capsys, "report", auction, "-o", page)
+    assert "any 1 item" not in page.read_text(encoding="utf-8")  # not every bundle is offered at one price
+
+
+def test_a_session_that_nobody_drew_is_not_called_clean(
+    auction: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--rounds", "6", "--q", "1/1000000", "--auctioneer", "inflate:1", "--seed", "1"]
+    made = run(capsys, "simulate", auction, *options, "--out", tmp_path / "s")
+    assert made["deviations_made"] >= 4
+    run(capsys, "report", tmp_path / "s", "-o", tmp_path / "s.html")
+    text = (tmp_path / "s.html").read_text(encoding="utf-8")
+    assert "Every rule that could be checked was kept, but no result was." in text
+    assert 'class="verdict inconclusive"' in text
+    assert "every result is the same" not in text
+    first = tmp_path / "first.onnx"
+    made_first = build.first_price(bidders=2, bid_max=1000, share_bits=8, unit="1 cent", procurement=False)
+    first.write_bytes(made_first.data)
+    for number, context in enumerate(("2000", "-5", "1,2", "x", "9" * 30)):
+        out = tmp_path / f"c{number}"
+        error = run(capsys, "simulate", first, f"--context={context}", "--rounds", "3", "--out", out, status=2)["error"]
+        assert "reserve" in error
+        assert not out.exists()
 
 
 def test_an_equivocator_leaves_the_proof_and_a_refuser_its_silence(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ from credible.simulation.agents.auctioneers import (
     Threshold,
 )
 from credible.simulation.agents.base import (
+    OWN_MODULE,
     AuctioneerAgent,
     Bidder,
     Desk,
@@ -54,7 +57,7 @@ from credible.simulation.agents.bidders import (
 
 __all__ = [
     "AUCTIONEERS", "BIDDERS", "AuctioneerAgent", "Bidder", "Desk", "Disclosed", "Row", "Seat", "Settling", "Terms",
-    "Values", "auctioneer_agent", "bidder_agents", "runs", "terms",
+    "Values", "auctioneer_agent", "bidder_agents", "runs", "spec_digest", "terms",
 ]  # fmt: skip
 
 Agent = TypeVar("Agent", Bidder, AuctioneerAgent)
@@ -126,17 +129,30 @@ def _own(path: Path, name: str, base: type[Agent]) -> type[Agent]:
     """Load a class from a user's own file: it runs as the user's program does."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    module = f"credible_agent_{path.stem}"
+    module = f"{OWN_MODULE}{path.stem}"
     found = importlib.util.spec_from_file_location(module, path)
     if found is None or found.loader is None:
         raise ValueError(f"{path} cannot be loaded")
     loaded = importlib.util.module_from_spec(found)
     sys.modules[module] = loaded
-    found.loader.exec_module(loaded)
+    try:
+        found.loader.exec_module(loaded)
+    except Exception as error:
+        raise ValueError(f"{path} does not load: {type(error).__name__}: {error}") from error
     kind = getattr(loaded, name, None)
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise ValueError(f"{path} has no class {name!r} that is a {base.__name__}")
     return kind
+
+
+def spec_digest(spec: str) -> str:
+    """Return what tells agents apart: the text, and the bytes of the files that it names, hex."""
+    digest = hashlib.sha256(spec.encode("utf-8"))
+    for part in re.split("[:,*]", spec):
+        path = Path(part.strip())
+        if path.suffix in (".py", ".onnx") and path.is_file():
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _make(spec: str, kind: type[Agent], arguments: list[str]) -> Agent:

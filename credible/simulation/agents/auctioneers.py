@@ -8,13 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from credible.simulation.agents.base import AuctioneerAgent, Desk, Execute, Settling
+from credible.simulation.agents.base import AuctioneerAgent, Desk, Execute, Settling, Terms, runs
 from credible.simulation.deterrence import optimal_epochs
-from credible.simulation.draws import Counts, Flags
+from credible.simulation.draws import Counts, Flags, Floats
 from protocol.penalties import detection_fixed, detection_independent
 
 IMAGINED: Final = 2048  # rounds of the prior that an optimal cheater looks at
 LONGEST: Final = 2000  # rounds of an epoch that it plans for
+TABLE: Final = 50_000_000  # thresholds that it keeps
 
 
 def _rate(text: str) -> float:
@@ -38,9 +39,12 @@ def _check_seat(seat: int, desk: Desk) -> None:
         raise ValueError(f"seat {seat} is named, the artifact has seats 0 to {desk.header.bidders - 1}")
 
 
-def extraction(settling: Settling) -> tuple[Counts, Counts]:
-    """Return the outcome that earns most within tier 1: every item to its highest bidder, at its bid (spec 9.11)."""
-    bids, unit = settling.bids, settling.unit_share
+def extraction(settling: Settling, own: Flags) -> tuple[Counts, Counts]:
+    """Return the outcome that earns most within tier 1: every item to its highest bidder, at its bid (spec 9.11).
+
+    Shills are left out: what they pay is no revenue.
+    """
+    bids, unit = settling.bids * own[None, :, None], settling.unit_share
     top = bids == bids.max(axis=1, keepdims=True)
     first = (np.cumsum(top, axis=1) == 1) & settling.participation[:, :, None] & (bids > 0)
     allocation = np.where(first & top, unit, 0)  # nobody gets what nobody bids for
@@ -65,7 +69,7 @@ class Cheating(AuctioneerAgent):
     def claim(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return the honest result, and another where it deviates."""
         allocation, payment = self.instead(settling)
-        gains = payment.sum(axis=1) - settling.payment.sum(axis=1)
+        gains = (payment - settling.payment)[:, self.desk.own].sum(axis=1)
         if self.friend is not None:
             bids = settling.bids[:, self.friend]
             gains = gains + ((allocation - settling.allocation)[:, self.friend] * bids).sum(axis=1)
@@ -161,7 +165,7 @@ class Swapping(Inflating):
         mine, other = desk.header, engine.artifact.header
         if (mine.bidders, mine.items, mine.share_bits) != (other.bidders, other.items, other.share_bits):
             raise ValueError(f"{self._file} is for other rounds than the published artifact")
-        self._other: Execute = lambda bids, here: engine.run_arrays(bids, here.astype(np.int64))
+        self._other: Execute = runs(engine, desk.context if other.context else ())
 
     def instead(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return what the other artifact makes of the bids, payments cut to what tier 1 lets through."""
@@ -178,7 +182,7 @@ class Threshold(Cheating):
 
     def instead(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return the outcome that earns most within tier 1."""
-        return extraction(settling)
+        return extraction(settling, self.desk.own)
 
 
 class RandomRounds(Cheating):
@@ -202,7 +206,7 @@ class RandomRounds(Cheating):
 
     def instead(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return the outcome that earns most within tier 1."""
-        return extraction(settling)
+        return extraction(settling, self.desk.own)
 
 
 class Rare(Cheating):
@@ -241,22 +245,27 @@ class Optimal(Cheating):
         super().start(desk)
         rules = desk.terms
         self._made = np.zeros(desk.lanes, dtype=np.int64)
-        self._thresholds = None
+        self._thresholds: list[Floats] | None = None
         if rules.epochs == 1 and rules.penalty == 0:
             return  # nothing to lose
-        if rules.epoch > LONGEST:
-            raise ValueError(f"an optimal cheater plans epochs of at most {LONGEST} rounds, got {rules.epoch}")
+        if rules.epoch > LONGEST or rules.epochs * rules.epoch**2 > TABLE:
+            raise ValueError(
+                f"an optimal cheater plans epochs of at most {LONGEST} rounds and {TABLE:,} thresholds in all, got "
+                f"{rules.epochs:,} epochs of {rules.epoch:,}"
+            )
         if rules.gains != "kept":
             raise ValueError("an optimal cheater is computed where gains are kept; `penalty` covers both (spec 9.2)")
-        values, present = desk.imagine(IMAGINED)
+        values, present = desk.imagine(IMAGINED)  # shills bid nothing in the prior
         arrays = desk.execute(values, present)
         imagined = Settling(
             0, np.ones(len(values), dtype=bool), values, present, arrays["allocation"], arrays["payment"],
             1 << desk.header.share_bits,
         )  # fmt: skip
-        sample = (extraction(imagined)[1].sum(axis=1) - imagined.payment.sum(axis=1)).astype(np.float64)
-        missed = [1 - float(_detection(rules.preset, rules.epoch, rules.k, rules.q, w)) for w in range(rules.epoch + 1)]
-        _, self._thresholds = optimal_epochs(sample, rules.epochs, np.array(missed), float(rules.penalty))
+        better = extraction(imagined, desk.own)[1] - imagined.payment
+        sample = better[:, desk.own].sum(axis=1).astype(np.float64)
+        chances = {length: missed(rules, length) for length in {len(rules.rounds_of(e)) for e in range(rules.epochs)}}
+        by_epoch = [chances[len(rules.rounds_of(epoch))] for epoch in range(rules.epochs)]
+        _, self._thresholds = optimal_epochs(sample, by_epoch, float(rules.penalty))
 
     def when(self, settling: Settling, gains: Counts) -> Flags:
         """Return where the gain is worth the risk."""
@@ -266,17 +275,22 @@ class Optimal(Cheating):
         epoch, place = divmod(settling.round_index, rules.epoch)
         if place == 0:
             self._made[:] = 0
-        chosen = gains > self._thresholds[epoch, place, np.minimum(self._made, place)]
+        chosen = gains > self._thresholds[epoch][place, np.minimum(self._made, place)]
         self._made += chosen & settling.running
         return np.asarray(chosen)
 
     def instead(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return the outcome that earns most within tier 1."""
-        return extraction(settling)
+        return extraction(settling, self.desk.own)
 
 
-def _detection(preset: str, rounds: int, k: int, q: Fraction, deviating: int) -> Fraction:
-    return detection_fixed(rounds, k, deviating) if preset == "published" else detection_independent(q, deviating)
+def missed(rules: Terms, rounds: int) -> Floats:
+    """Return the chance that the audit of an epoch of some rounds misses all of w deviating ones, (rounds + 1,)."""
+    fixed = rules.preset == "published"
+    found = (
+        detection_fixed(rounds, rules.k, w) if fixed else detection_independent(rules.q, w) for w in range(rounds + 1)
+    )
+    return np.array([1 - float(chance) for chance in found])
 
 
 class Refusing(Inflating):

@@ -36,6 +36,8 @@ from protocol.penalties import gain_bound, requirement
 Execute = Callable[[Counts, Flags], dict[str, npt.NDArray[np.int64]]]  # bids, participation -> the artifact's outputs
 Imagine = Callable[[int], "tuple[Counts, Flags]"]  # count -> values and presence of so many rounds, by the public prior
 
+OWN_MODULE = "credible_agent_"  # prefix of the modules that users' own agents are loaded as
+MOST = 2**53  # fine units that a message carries (spec 2.1)
 DEFAULT = "default"  # the paper's algorithm 2: bids in the clear, no log, no audit
 
 
@@ -116,6 +118,11 @@ def terms(
         raise ValueError(f"k is {k}, wanted 1 to {rounds}")
     epoch = rounds if preset == "published" else min(epoch, rounds)
     needed = requirement(preset, g=g, rounds=rounds, k=k, q=q, lag=epoch, gains=gains, coins=coins).penalty
+    if needed * factor >= MOST:
+        raise ValueError(
+            f"the penalty would be {int(needed * factor)} fine units, above the 2^53 that messages carry (spec 2.1): "
+            "use a coarser grid, fewer share bits, fewer rounds or more audits"
+        )
     return Terms(preset, rounds, epoch, k, q, epoch, g, int(needed * factor), gains)
 
 
@@ -241,8 +248,13 @@ class Bidder:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the auctioneer knows before the first round; fields as in `Seat`."""
+    """What the auctioneer knows before the first round; fields as in `Seat`.
 
+    Attributes:
+        own: Seats of bidders who bid for themselves, (bidders,): what shills pay is no revenue.
+    """
+
+    own: Flags
     header: Header
     terms: Terms
     lanes: int
@@ -356,7 +368,10 @@ def runs(engine: Engine, context: tuple[int, ...] = ()) -> Execute:
     Raises:
         ValueError: If the artifact takes other context.
     """
-    named = engine.artifact.header.context
+    header = engine.artifact.header
+    named = header.context
+    if any(not 0 <= value <= header.bid_max for value in context):
+        raise ValueError(f"context {list(context)}, wanted 0 to {header.bid_max} grid units each")
     if len(context) != len(named):
         raise ValueError(
             f"the artifact takes context {named} in every round, got {list(context)}; give as many integers"

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from credible.simulation.agents.base import DEFAULT, Bidder, Disclosed, Row, Seat
+from credible.simulation.agents.base import Bidder, Disclosed, Row, Seat
 from credible.simulation.draws import Counts, Flags, Floats
 
 ARMS: Final = tuple(range(40, 125, 10))  # per cent of the values that learners choose among
@@ -91,7 +91,8 @@ class _Learner(Bidder):
         self.weights: Floats = np.zeros((seat.lanes, len(ARMS)))  # logarithms
         self.chosen = np.zeros(seat.lanes, dtype=np.int64)
         values = seat.imagine(IMAGINED)[0][:, list(seat.seats)]
-        self.scale = max(float(values.sum(axis=(1, 2)).mean()) * (1 << seat.header.share_bits), 1.0)
+        worth = values.sum(axis=(1, 2)) * float(1 << seat.header.share_bits)
+        self.scale, self.largest = max(float(worth.mean()), 1.0), max(float(worth.max()), 1.0)
 
     def chances(self) -> Floats:
         """Return the chance of each percentage, (lanes, arms)."""
@@ -133,10 +134,15 @@ class Exp3(_Learner):
         arms = len(ARMS)
         self.explore = min(1.0, math.sqrt(arms * math.log(arms) / ((math.e - 1) * seat.terms.rounds)))
 
+    def reward(self, utility: Counts) -> Floats:
+        """Return utilities as rewards in [0, 1]: no payment is above the bid, so none is below the largest overbid."""
+        lowest = 1 - max(ARMS) / 100
+        return np.clip((utility / self.largest - lowest) / (1 - lowest), 0, 1)
+
     def observe(self, row: Row) -> None:
-        """Raise the weight of what was played by its utility over its chance."""
+        """Raise the weight of what was played by its reward over its chance."""
         utility = (self.worth(row.values, row.shares) - row.payment).sum(axis=1)
-        reward = np.clip(utility / self.scale, 0, 1)
+        reward = self.reward(utility)
         lanes = np.arange(len(reward))
         gained = self.explore * reward / (self.chances()[lanes, self.chosen] * len(ARMS))
         self.weights[lanes, self.chosen] += np.where(row.present.any(axis=1), gained, 0)
@@ -250,15 +256,6 @@ class AdaptiveShill(Bidder):
 
     house = True
     peeks = True
-
-    def start(self, seat: Seat) -> None:
-        """Take the seat; raise ValueError where bids are committed before anybody sees them."""
-        if seat.terms.preset != DEFAULT:
-            raise ValueError(
-                f"an adaptive shill needs to see bids before it bids: preset {seat.terms.preset} hides them behind "
-                "commitments (spec 3.1); play preset default, or a blind shill"
-            )
-        super().start(seat)
 
     def bid_after(self, round_index: int, bids: Counts, present: Flags) -> Counts:
         """Return bids one unit below the highest."""
