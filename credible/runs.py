@@ -24,7 +24,9 @@ MEMBERS: Final[dict[str, Member]] = {
     "vvca": "vvca",
 }
 
-UNIT_DEMAND: Final = ("lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca")
+UNIT_DEMAND: Final = (
+    "lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca", "regretnet", "regretnet-local",
+)  # fmt: skip
 
 
 def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None = None) -> Objective:
@@ -48,6 +50,7 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
         LotteryAMA,
         MenuNetwork,
         ProfileGenerator,
+        RegretNetTraining,
         SizeBoostAMA,
     )
     from mechanisms.training.loop import step_generator
@@ -83,6 +86,13 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
                 setting.bidders, setting.items, generator, width=recipe.hidden, depth=recipe.layers,
                 misreport_steps=recipe.misreport_steps, misreport_rate=recipe.misreport_rate,
                 reach=recipe.reach, patience=recipe.patience, starts=recipe.starts if starts is None else starts,
+            )  # fmt: skip
+        if method in ("regretnet", "regretnet-local"):
+            return RegretNetTraining(
+                setting.bidders, setting.items, generator, width=recipe.hidden, depth=recipe.layers,
+                demand=setting.demand, local=method == "regretnet-local", misreport_steps=recipe.misreport_steps,
+                misreport_rate=recipe.misreport_rate, budget=recipe.budget, multiplier=recipe.multiplier,
+                dual_rate=recipe.dual_rate, starts=recipe.starts if starts is None else starts,
             )  # fmt: skip
         if method == "item-can":
             return ConditionalAuction(

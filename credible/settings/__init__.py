@@ -17,7 +17,7 @@ RECORD: Final = "tsuchiura"
 METHODS: Final = (
     "lottery-ama", "menu-network", "size-boost", "size-boost-fee", "lottery-ama-fee", "ca-ama", "deterministic-ama",
     "mbarp", "vvca", "item-can", "aggregated", "aggregated-generator", "algnet",
-    "algnet-published",
+    "algnet-published", "regretnet", "regretnet-local",
 )  # fmt: skip
 
 
@@ -39,7 +39,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `gamma`, `target` (in units of value), `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`,
     `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`. Of aggregated
     auctions: `reserves`, `shared` (exchangeable bidders share stage auctions). Of algnet: `hidden`, `layers`, `starts`,
-    `misreport_steps`, `misreport_rate`, `reach`, `patience` (see `AlgNetTraining`).
+    `misreport_steps`, `misreport_rate`, `reach`, `patience` (see `AlgNetTraining`). Of regretnet and regretnet-local:
+    `hidden`, `layers`, `starts`, `misreport_steps`, `misreport_rate`, `budget`, `multiplier`, `dual_rate` (see
+    `RegretNetTraining`).
     """
 
     iterations: int
@@ -68,6 +70,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     misreport_rate: float = 0.001
     reach: float = 1.0
     patience: int = 0
+    budget: tuple[float, float] = (0.01, 0.0005)
+    multiplier: float = 1.0
+    dual_rate: float = 0.5
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from mechanisms.training.generator import ProfileGenerator
 from mechanisms.training.loop import Objective, Schedule, TrainingResult, train
 from mechanisms.training.lottery_ama import LotteryAMA
 from mechanisms.training.menu_network import MenuNetwork
+from mechanisms.training.regret import RegretNetTraining
 from mechanisms.training.size_boost import SizeBoostAMA
 from mechanisms.training.textbook import TextbookAMA
 
@@ -24,6 +25,7 @@ __all__ = [
     "MenuNetwork",
     "Objective",
     "ProfileGenerator",
+    "RegretNetTraining",
     "Schedule",
     "SizeBoostAMA",
     "TextbookAMA",

@@ -1,0 +1,225 @@
+"""RegretNet, local and global misreports, and the auditor that measures what regret is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mechanisms.affine.size_boost import SizeBoosted
+from mechanisms.classic import SecondPrice
+from mechanisms.evaluation import audit_regret, evaluate
+from mechanisms.networks.regret_net import RegretNet, regret_layers
+from mechanisms.outcome import Outcome, ir_violation, overallocation, utilities
+from mechanisms.training import RegretNetTraining, Schedule, train
+from mechanisms.training.loop import step_generator
+from mechanisms.training.run import RunFolder
+from mechanisms.valuations import Uniform
+
+
+def small(bidders: int, items: int, seed: int, **options: Any) -> RegretNetTraining:
+    given: dict[str, Any] = {"width": 16, "depth": 2, "misreport_steps": 5, **options}
+    return RegretNetTraining(bidders, items, step_generator(seed, 4, 0), **given)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 10**6), st.sampled_from(["additive", "unit"]))
+def test_regretnet_is_feasible_and_individually_rational_whatever_its_weights(
+    bidders: int, items: int, seed: int, demand: str
+) -> None:
+    network = small(bidders, items, seed, demand=demand)
+    for tensor in network.layers.values():
+        tensor *= 4
+    values = Uniform(bidders, items).sample(200, step_generator(seed, 1, 0))
+    outcome = network.mechanism().run(values)
+    assert overallocation(outcome) < 1e-6
+    assert ir_violation(outcome, values) < 1e-6
+    assert (outcome.payment >= 0).all()
+    if demand == "unit":
+        assert float(outcome.allocation.sum(2).max()) <= 1 + 1e-6
+
+
+def test_each_bidder_lies_alone() -> None:
+    network, values = small(3, 2, 1), Uniform(3, 2).sample(50, step_generator(1, 1, 0)).float()
+    lies = Uniform(3, 2).sample(50, step_generator(1, 2, 0)).float()
+    together = network.utilities(values, lies[None])[0]
+    for bidder in range(3):
+        reports = values.clone()
+        reports[:, bidder] = lies[:, bidder]
+        alone = utilities(network.mechanism().run(reports), values)[:, bidder]
+        assert torch.allclose(together[:, bidder], alone, atol=1e-5)
+
+
+def test_a_local_misreport_is_one_step_of_the_rate_from_the_truth_and_a_global_one_is_not() -> None:
+    values = Uniform(2, 2).sample(100, step_generator(2, 1, 0)).float() * 0.8 + 0.1
+    local = small(2, 2, 3, local=True, misreport_steps=1, misreport_rate=0.05)
+    moved = (local.misreport(values, 0.5)[0] - values).abs()
+    assert torch.allclose(moved, torch.full_like(moved, 0.05), atol=1e-3)
+    far = small(2, 2, 3, misreport_steps=25, misreport_rate=0.1)
+    for tensor in far.layers.values():
+        tensor *= 6  # steep enough that where a climb ends depends on where it begins
+    lies = far.misreport(values, 0.5)
+    assert float((lies[0] - values).abs().mean()) > 0.2
+    assert torch.equal(lies, far.misreport(values, 0.5))  # a resumed run draws the same
+    assert not torch.equal(lies, far.misreport(values, 0.25))
+    assert float(far.utilities(values, lies).sum()) > float(far.utilities(values, values[None]).sum())
+    assert ((lies >= 0) & (lies <= 1)).all()
+
+
+def test_the_multiplier_rises_above_the_budget_and_falls_below_it() -> None:
+    values = Uniform(1, 1).sample(500, step_generator(4, 1, 0)).float()
+    for budget, sign in ((1e-6, 1), (10.0, -1)):
+        network = small(1, 1, 5, budget=(budget, budget), multiplier=3.0, dual_rate=0.1)
+        network.gradients(values, 1.0, 0.5)
+        assert (float(network.multiplier) - 3.0) * sign > 0
+    early, late = (small(1, 1, 5, budget=(0.1, 0.001), multiplier=3.0, dual_rate=0.1) for _ in range(2))
+    early.gradients(values, 1.0, 0.0)
+    late.gradients(values, 1.0, 0.9)
+    assert float(late.multiplier) > float(early.multiplier)  # the budget has fallen a hundredfold
+    shift = 0.1 * float(torch.log(torch.tensor(100.0)))
+    assert float(late.multiplier) - float(early.multiplier) == pytest.approx(shift, abs=0.05)
+
+
+def test_a_trained_network_earns_about_the_optimum_of_one_item_with_little_regret() -> None:
+    values = Uniform(1, 1)
+    network = small(1, 1, 6, width=24, misreport_steps=10, budget=(0.05, 0.005))
+    train(network, values, Schedule(500, 256, 256, 1, 1, 0.01, every=1000), seed=0)
+    found = evaluate(network.mechanism(), values, samples=20_000, seed=1, searched=10)
+    drawn = values.sample(300, step_generator(7, 0, 0)).float()
+    audit = audit_regret(network.mechanism(), drawn, low=torch.zeros(1, 1), high=torch.ones(1, 1))
+    assert 0.2 < found.revenue < (0.5 + audit.regret**0.5) ** 2 + 0.01  # rev* >= (sqrt rev - sqrt rgt)^2
+    assert audit.regret < 0.03
+
+
+def test_a_resumed_training_is_the_same(tmp_path: Any) -> None:
+    values, schedule = Uniform(2, 1), Schedule(30, 64, 64, 1, 1, 0.01, every=10)
+    whole, parts = small(2, 1, 8), small(2, 1, 8)
+    train(whole, values, schedule, seed=1, run=RunFolder(tmp_path / "whole", {}))
+
+    class StopTraining(Exception):
+        pass
+
+    def stop(step: int, validation: float) -> None:
+        if step == 20:
+            raise StopTraining
+
+    with pytest.raises(StopTraining):
+        train(parts, values, schedule, seed=1, run=RunFolder(tmp_path / "parts", {}), progress=stop)
+    again = small(2, 1, 8)
+    train(again, values, schedule, seed=1, run=RunFolder(tmp_path / "parts", {}, resume=True))
+    for name, tensor in whole.parameters().items():
+        assert torch.equal(tensor, again.parameters()[name]), name
+
+
+# --- the auditor -----------------------------------------------------------------------------------------------------
+
+
+class FirstPrice:
+    """The highest bidder of each item wins and pays its bid: the best lie is known."""
+
+    truthful, bidders, items, scale = False, 2, 1, 1.0
+
+    def run(self, valuations: Tensor) -> Outcome:
+        wins = valuations == valuations.max(dim=1, keepdim=True).values
+        allocation = wins.to(valuations)
+        return Outcome(allocation=allocation, payment=(allocation * valuations).sum(2))
+
+
+class Spike:
+    """Pays a bidder that reports within a small square; a search must find it."""
+
+    truthful, bidders, items, scale = False, 1, 2, 1.0
+
+    def run(self, valuations: Tensor) -> Outcome:
+        inside = ((valuations[:, 0] - torch.tensor([0.613, 0.287])).abs() < 0.02).all(1)
+        return Outcome(allocation=torch.zeros_like(valuations), payment=-inside.to(valuations)[:, None])
+
+
+def box(bidders: int, items: int) -> dict[str, Any]:
+    return {"low": torch.zeros(bidders, items), "high": torch.ones(bidders, items)}
+
+
+def test_the_auditor_finds_the_known_best_lie_without_gradients() -> None:
+    values = Uniform(2, 1).sample(300, step_generator(1, 0, 0)).float()
+    audit = audit_regret(FirstPrice(), values, **box(2, 1))
+    rivals = values.flip(1)[:, :, 0]
+    best = (values[:, :, 0] - rivals).clamp_min(0)  # bid just above the rival
+    found = torch.tensor(audit.mean)
+    assert (found <= best.mean(0) + 1e-6).all()
+    assert (found >= best.mean(0) - 2e-3).all()
+    worst = int(best.max(1).values.argmax())
+    assert audit.worst.gain == pytest.approx(float(best.max()), abs=2e-3)
+    assert audit.worst.profile == values[worst].tolist()
+    assert audit.curve[0].mean <= audit.curve[-1].mean
+
+
+def test_the_auditor_finds_a_needle_and_tells_of_whom() -> None:
+    values = Uniform(1, 2).sample(40, step_generator(2, 0, 0)).float()
+    audit = audit_regret(Spike(), values, **box(1, 2), drawn=2048)
+    assert audit.largest == [1.0]
+    assert audit.mean[0] > 0.9  # found by some, tried by all
+    report = audit.worst.report
+    assert abs(report[0] - 0.613) < 0.02
+    assert abs(report[1] - 0.287) < 0.02
+
+
+@pytest.mark.parametrize("bidders", [1, 2])
+def test_the_auditor_finds_as_much_as_a_fine_grid_on_a_network(bidders: int) -> None:
+    layers = regret_layers(1, bidders, 2, width=24, depth=2, demand="additive", generator=step_generator(9, 4, 0))
+    for tensor in layers.values():
+        tensor *= 3
+    network = RegretNet(layers, bidders, 2, 1.0)
+    values = Uniform(bidders, 2).sample(30, step_generator(3, 0, 0)).float()
+    audit = audit_regret(network, values, **box(bidders, 2))
+    steps = torch.linspace(0, 1, 101)
+    grid = torch.cartesian_prod(steps, steps)
+    truthful = utilities(network.run(values), values)
+    for bidder in range(bidders):
+        bids = values[:, None].expand(-1, len(grid), -1, -1).clone()
+        bids[:, :, bidder] = grid
+        true = values[:, None].expand(-1, len(grid), -1, -1)
+        gains = utilities(network.run(bids.flatten(0, 1)), true.flatten(0, 1))[:, bidder].view(30, -1)
+        best = (gains.max(1).values - truthful[:, bidder]).clamp_min(0)
+        assert audit.mean[bidder] >= float(best.mean()) - 1e-5
+        assert audit.largest[bidder] >= float(best.max()) - 1e-5
+
+
+@pytest.mark.parametrize("make", ["second", "boosts"])
+def test_truthful_mechanisms_have_nothing_to_find(make: str) -> None:
+    mechanism: Any
+    if make == "second":
+        mechanism = SecondPrice(2, torch.tensor([0.5, 0.2], dtype=torch.float64))
+    else:
+        mechanism = SizeBoosted(
+            torch.tensor([0.0, 0.3, 0.5, 0.1, 0.2, 0.4], dtype=torch.float64), torch.ones(2, dtype=torch.float64), 2
+        )
+    values = Uniform(2, 2).sample(50, step_generator(4, 0, 0))
+    low, high = torch.zeros(2, 2, dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)
+    audit = audit_regret(mechanism, values, low=low, high=high)
+    assert audit.regret < 1e-9
+    assert not audit.unfinished
+
+
+def test_the_auditor_refuses_what_it_cannot_search() -> None:
+    values = Uniform(2, 1).sample(0, step_generator(1, 0, 0)).float()
+    with pytest.raises(ValueError, match="0 profiles"):
+        audit_regret(FirstPrice(), values, **box(2, 1))
+
+
+def names(items: Sequence[Any]) -> list[str]:
+    return [item.stage for item in items]
+
+
+def test_only_what_gives_gradients_is_climbed() -> None:
+    values = Uniform(2, 1).sample(20, step_generator(1, 0, 0)).float()
+    layers = regret_layers(1, 2, 1, width=8, depth=1, demand="additive", generator=step_generator(9, 4, 0))
+    climbed = audit_regret(RegretNet(layers, 2, 1, 1.0), values, **box(2, 1))
+    assert "ascent" in names(climbed.curve)
+    assert climbed.gradients
+    still = audit_regret(SecondPrice(2, torch.tensor([0.5])), values, **box(2, 1))
+    assert [stage.reports for stage in still.curve] == sorted(stage.reports for stage in still.curve)
