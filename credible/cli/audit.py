@@ -42,7 +42,7 @@ def audit(
     wanted = sorted(known) if not epoch else sorted(set(epoch))
     if set(wanted) - known:
         raise UsageError(f"no verdict is logged on epoch {', '.join(map(str, sorted(set(wanted) - known)))}")
-    rows = Table("epoch", "entries", "rounds re-executed", "findings", "auctioneer regret, mean and largest", "bundle")
+    rows = Table("epoch", "entries", "rounds re-executed", "findings", "could have gained, mean and largest", "bundle")
     bundles = []
     worst = 0
     for number in wanted:

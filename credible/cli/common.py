@@ -38,7 +38,7 @@ BIDDERS: Final = (
     "shill:50, adaptive-shill"
 )
 AUCTIONEERS: Final = (
-    "honest, inflate:0.1, phantom:0.1, favour:SEAT:0.1, drop:SEAT:0.1, swap:FILE.onnx:0.1, threshold, random:10, "
+    "honest, inflate:0.1, phantom:0.1, favour:0:0.1, drop:0:0.1, swap:FILE.onnx:0.1, threshold, random:10, "
     "rare:101:10, optimal, refuse:0.1, equivocate:0.1"
 )
 BidderSpec = Annotated[

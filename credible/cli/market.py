@@ -79,7 +79,7 @@ def market(
         raise UsageError(str(error)) from error
     result = summary(totals, header.share_bits, seconds, peak)
     result |= {"unit": header.unit, "penalty": rules.penalty / (1 << header.share_bits), "preset": preset}
-    show(result, lines(result), as_json=json)
+    show(result, lines(result, auctioneer, bidder_names(bidders, header.bidders)), as_json=json)
 
 
 def summary(totals: Any, share_bits: int, seconds: float, peak: int) -> dict[str, Any]:
@@ -113,7 +113,18 @@ def summary(totals: Any, share_bits: int, seconds: float, peak: int) -> dict[str
     }
 
 
-def lines(result: dict[str, Any]) -> list[str]:
+def bidder_names(spec: str, seats: int) -> list[str]:
+    """Return what to call the bidders of a spec, in seat order."""
+    from credible.simulation.agents import bidder_agents
+
+    parts = [part.strip().partition("*")[0] for part in spec.split(",")]
+    made = bidder_agents(spec, seats)
+    if len(parts) == 1:
+        return [parts[0] if len(made) == 1 else f"{parts[0]} {number + 1}" for number in range(len(made))]
+    return [f"{type(bidder).__name__} {number + 1}" for number, bidder in enumerate(made)]
+
+
+def lines(result: dict[str, Any], auctioneer: str, names: list[str]) -> list[str]:
     """Return a market's figures for people."""
     each = result["per_session"]
     profit, error = each["auctioneer_profit"], each["auctioneer_profit_se"]
@@ -124,8 +135,15 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"({result['rounds_per_second']:,} rounds/s), peak memory {result['peak_rss_bytes'] / 2**20:,.0f} MiB",
         f"revenue per round {result['revenue_per_round']:,.1f}, welfare {result['welfare_per_round']:,.1f}, "
         f"in units of {result['unit']}",
-        "bidders earn per round " + ", ".join(f"{earned:,.1f}" for earned in result["bidder_utility_per_round"]),
+        "earned per round: "
+        + ", ".join(
+            f"{name} {earned:,.1f}" for name, earned in zip(names, result["bidder_utility_per_round"], strict=True)
+        ),
     ]
+    if result["sessions_halted"]:
+        told[0] += f"; {result['sessions_halted']:,} markets were halted by a conviction before their last round"
+    if auctioneer != "honest" and not result["deviations"]:
+        told.append(f"{auctioneer}: no round deviates; at this penalty honesty earns more")
     if result["deviations"]:
         told.append(
             f"cheating {verdict}: {profit:,.0f} +- {'?' if error is None else format(error, ',.0f')} a market, "

@@ -117,7 +117,7 @@ def plot(
     show(result, lines, as_json=json)
 
 
-def _table(rows: list[dict[str, object]], most: int = 60) -> list[str]:
+def _table(rows: list[dict[str, object]], most: int = 20) -> list[str]:
     """Return rows as aligned text; lists, and rows beyond some, are left to --json."""
     names = [name for name, value in rows[0].items() if not isinstance(value, list)]
     shown = rows if len(rows) <= most else rows[:: -(-len(rows) // most)]

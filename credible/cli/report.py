@@ -29,7 +29,7 @@ def report(
         Path | None, typer.Option(help="What you pin of one session; SESSION.trust.json beside each if left out.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Draws that a run is measured on.", min=1000)] = 50_000,
-    title: Annotated[str, typer.Option(help="Heading.")] = "credible: can this auction be trusted?",
+    title: Annotated[str, typer.Option(help="Heading; by what it is about if left out.")] = "",
     json: Json = False,
 ) -> None:
     """Write one HTML file that opens offline: the verdict first, then what it rests on."""
@@ -46,7 +46,9 @@ def report(
             parts[-1].sections.append(evaluation_section(figures))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise MalformedError(f"{evaluation}: not what `credible evaluate --json` prints: {error!r}") from error
-    text = build_report(title, parts)
+    judged = any(part.state for part in parts)
+    heading = title or ("credible: can this auction be trusted?" if judged else "credible: what this auction earns")
+    text = build_report(heading, parts)
     write_file(output, text.encode("utf-8"))
     lines = [f"{output}: {len(text.encode('utf-8')):,} bytes"] + [f"  {part.name}: {part.headline}" for part in parts]
     result = {
@@ -83,9 +85,13 @@ def _parts(path: Path, trust: Path | None, samples: int) -> list[Part]:
         with Sandbox(data) as checked:  # the limits of a foreign file apply before it is loaded here
             proved = checked.summary.certified
         headline = (
-            "Truthful and individually rational, proved from the file." if proved else "No proof of truthfulness."
+            "No bidder can gain by misreporting, and none pays more than it bid: proved from the file."
+            if proved
+            else "Whether a bidder could gain by misreporting is not proved."
         )
-        return [Part(path.name, "", headline, [], [mechanism_section(data)])]
+        terms = ["In terms: dominant-strategy incentive compatible, ex-post individually rational."] if proved else []
+        tone = "holds" if proved else "inconclusive"
+        return [Part(path.name, "", headline, terms, [mechanism_section(data)], tone)]
     if not path.is_dir():
         raise MalformedError(f"{path}: no such file or folder")
     if (path / "metrics.jsonl").is_file():

@@ -117,6 +117,10 @@ def simulate(
                     split = out.with_name(out.name + ".equivocation")
                     write_file(split, split_view(market.table))
                 log_key = market.manifest.log
+                dropped = sorted(scenario.receipts)
+                if dropped:
+                    receipt = out.with_name(out.name + ".receipt")
+                    write_file(receipt, scenario.receipts[dropped[0]])
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(str(error)) from error
     result = summary_json(out, summary, penalty)
@@ -129,6 +133,12 @@ def simulate(
         f"verify it: credible verify {out} --trust {trust_path(out)}"
         + (f" --auditor-key {auditor_key_path(out, 0)}" if disclosure == "auditor" else ""),
     ]
+    if dropped:
+        result["receipt"], result["bids_dropped"] = str(receipt), len(dropped)
+        lines.append(
+            f"{len(dropped)} bids were dropped; a victim's receipt convicts: credible verify {receipt} "
+            f"--against {out}/public --trust {trust_path(out)}"
+        )
     if split is not None:
         result["equivocation"] = str(split)
         lines.append(f"two heads of the log were shown: credible log convict {split} --vkey {log_key}")

@@ -42,6 +42,7 @@ def _deterrence(answer: Answer) -> Figure:
         axis.axvline(1, color="black", linestyle=":", linewidth=1)
         axis.set_xscale("symlog", linthresh=1e-3)
         axis.set_xlim(-1e-4, 2.6)
+        axis.set_xticks([0, 0.001, 0.01, 0.1, 1])
         axis.set_xlabel("penalty / penalty that spec 9 asks for")
     axes[0].set_yscale("symlog", linthresh=1)
     axes[0].axhline(0, color=GREY, linewidth=0.8)
@@ -69,7 +70,7 @@ def _region(answer: Answer) -> Figure:
         axis.set(xlabel=name, ylabel="penalty / g", yscale="log")
         if max(groups) / min(groups) > 15:
             axis.set_xscale("log")
-            axis.set_xticks(list(groups), [f"{place:g}" for place in groups])
+            axis.set_xticks(list(groups))
             axis.minorticks_off()
     axes[0].set_title("The best cheat where every round gains g")
     axes[0].legend(fontsize=8)

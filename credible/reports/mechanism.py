@@ -112,22 +112,20 @@ def _offers(engine: Engine, context: tuple[int, ...]) -> Table:
         for name, _, low, high in shown
     ]
     caption = f"Price list: what a lone bidder on seat 0 is offered ({len(rows)} of {len(offers)} offers seen)"
-    return Table(("it gets", "for", "share of the highest bid"), rows, caption, numbers(1, 2))
+    return Table(("it gets", "for", "price / highest bid for one item"), rows, caption, numbers(1, 2))
 
 
 def _bundle(shares: tuple[int, ...], unit: int) -> str:
     parts = [
-        f"item {item + 1}" if share == unit else f"{_share(share / unit)} of item {item + 1}"
+        f"item {item + 1}" if share > 0.999 * unit else f"{share / unit:.3f} of item {item + 1}"
         for item, share in enumerate(shares)
-        if share
+        if share >= 0.001 * unit
     ]
+    if not parts:
+        return "nothing (under 0.001 of an item)"
     if len(parts) == len(shares) and all(share == unit for share in shares) and len(shares) > 2:
         return f"all {len(shares)} items"
     return ", ".join(parts)
-
-
-def _share(share: float) -> str:
-    return "under 0.001" if share < 0.001 else "over 0.999" if share > 0.999 else f"{share:.3f}"
 
 
 def _menu(engine: Engine) -> list[Table]:

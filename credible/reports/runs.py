@@ -11,6 +11,8 @@ from credible.reports.blocks import Part, Picture, Section, Table, numbers
 from credible.reports.style import COLOURS, GREY, MARKERS, inline, new
 from protocol.errors import MalformedError
 
+NAMES = {"vcg": "second price (VCG)", "item_wise_myerson": "items sold alone, best reserves (Myerson)"}
+
 
 def run_part(folder: Path, evaluation: Mapping[str, Any]) -> Part:
     """Return what a report says of a training run.
@@ -30,10 +32,12 @@ def run_part(folder: Path, evaluation: Mapping[str, Any]) -> Part:
     revenue = f"{evaluation['revenue']:.5f} +- {evaluation['revenue_se']:.5f}"
     exact = evaluation["regret_kind"].startswith("exact")
     regret = "no bidder gains by lying, by construction" if exact else f"regret found {evaluation['regret']:.3g}"
+    searched = "" if exact else f"; search: {evaluation['regret_search']}"
     facts = [(name, str(config[name])) for name in ("method", "seed", "bidders", "items") if name in config]
     part = Part(
         folder.name, "", f"Earns {revenue} a round; {regret}.",
-        [f"Measured on {evaluation['samples']:,} fresh draws; search: {evaluation['regret_search']}."], [],
+        [f"Measured on {evaluation['samples']:,} fresh draws{searched}."],
+        [],
     )  # fmt: skip
     part.sections.append(evaluation_section(evaluation))
     if steps:
@@ -44,7 +48,10 @@ def run_part(folder: Path, evaluation: Mapping[str, Any]) -> Part:
 def evaluation_section(evaluation: Mapping[str, Any]) -> Section:
     """Return revenue against baselines and the full surplus, with what is broken and by how much."""
     rows = [("this mechanism", evaluation["revenue"], evaluation["revenue_se"])]
-    rows += [(n.replace("_", " "), row["revenue"], row["revenue_se"]) for n, row in evaluation["baselines"].items()]
+    rows += [
+        (NAMES.get(n, n.replace("_", " ")), row["revenue"], row["revenue_se"])
+        for n, row in evaluation["baselines"].items()
+    ]
     ceiling = evaluation.get("surplus")
     figure, axes = new(width=7.2, height=0.5 * len(rows) + 1.2)
     for place, (_, value, error) in enumerate(rows):
@@ -64,14 +71,20 @@ def evaluation_section(evaluation: Mapping[str, Any]) -> Section:
     behind = Table(("auction", "revenue", "standard error"), cells, "", numbers(1, 2))
     section = Section("Revenue", blocks=[Picture(inline(figure, caption), caption), behind])
     section.facts = [
-        ("regret", f"{evaluation['regret']:.3g} ({evaluation['regret_kind']})"),
-        ("largest loss of a bidder who took part", f"{evaluation['ir_violation']:.3g}"),
-        ("item given away beyond once", f"{evaluation['overallocation']:.3g}"),
+        ("what a lie gains (regret)", _regret_text(evaluation)),
+        ("largest loss of a truthful bidder", f"{evaluation['ir_violation']:.3g}"),
+        ("given away beyond the whole of an item", f"{evaluation['overallocation']:.3g}"),
         ("draws", f"{evaluation['samples']:,}"),
     ]
     if evaluation.get("caveat"):
         section.notes = [str(evaluation["caveat"])]
     return section
+
+
+def _regret_text(evaluation: Mapping[str, Any]) -> str:
+    if str(evaluation["regret_kind"]).startswith("exact"):
+        return "nothing, by construction"
+    return f"at least {evaluation['regret']:.3g}, as far as was searched"
 
 
 def _curve(steps: Sequence[Mapping[str, Any]], facts: list[tuple[str, str]]) -> Section:

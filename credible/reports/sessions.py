@@ -18,7 +18,7 @@ from protocol.errors import MalformedError
 from protocol.manifest import Manifest
 from protocol.penalties import detection_fixed, detection_independent, requirement
 from protocol.session import Session
-from protocol.verify import Trust, Verdict, verify_path
+from protocol.verify import NOT_TRUSTED, Trust, Verdict, verify_path
 
 MEANINGS: Final = {
     "2.14": "another mechanism was named than the one that was announced",
@@ -35,7 +35,7 @@ LONG: Final = 400  # epochs, and rounds of one, that the best strategy is comput
 MARKS: Final = 1000  # of a timeline that are drawn one by one
 LISTED: Final = 200  # findings that a report lists
 KINDS: Final = (
-    ("rounds re-executed", "drawn rounds run again on the published file, compared integer by integer"),
+    ("rounds re-executed", "rounds run again on the published file, compared integer by integer"),
     ("openings checked", "bids of those rounds that match the bidders' own commitments"),
     ("bid statements", "signed commitments to bids"),
     ("presence statements", "signed statements of who takes part"),
@@ -59,15 +59,16 @@ def session_part(folder: Path, trust: Path | None, name: str = "") -> Part:
         raise MalformedError(f"{folder}: {verdict.verdict}: {'; '.join(verdict.notes)}")
     headline, reasons = _verdict(verdict, session)
     sections = [
-        _checked(verdict, session, trust),
         *_findings(verdict, folder),
+        _checked(verdict, session, trust),
         _timeline(verdict, session),
-        _deterrence(session.manifest),
+        _deterrence(session.manifest, convicted=verdict.verdict == "deviation"),
         _money(session),
         *_profiles(session),
         Section(
             "What the session says of itself",
-            facts=[("session", session.id), *(("label", label) for label in verdict.labels)],
+            facts=[("session", session.id)],
+            blocks=[Table(("label",), [(label,) for label in verdict.labels], "Labels (spec 1.6)", folded=True)],
             notes=["Not proved here: that values are true, that bidders are independent, that the mechanism is good."],
         ),
     ]
@@ -87,10 +88,18 @@ def _rules_text(manifest: Manifest) -> str:
 
 def _amount(amount: int, manifest: Manifest) -> str:
     """Return fine units as people count: 16.5 where the unit is a fraction of something, else so many units."""
-    part = re.fullmatch(r"1/([1-9][0-9]*) of (.+)", manifest.grid.unit)
+    unit = _unit(manifest)
+    if unit is None:
+        return f"{format_fine(amount, manifest.share_bits).replace('~', 'about ')} x {manifest.grid.unit}"
+    return f"{float(Fraction(amount, unit[0] << manifest.share_bits)):,.6g} (in units of {unit[1]})"
+
+
+def _unit(manifest: Manifest) -> tuple[int, str] | None:
+    """Return how many grid units are one unit, and what it is called, where the grid's name says so."""
+    part = re.fullmatch(r"(?:1/([1-9][0-9]{0,17})|1e-([0-9]{1,2})) of (.+)", manifest.grid.unit)
     if part is None:
-        return f"{format_fine(amount, manifest.share_bits)} x {manifest.grid.unit}"
-    return f"{float(Fraction(amount, int(part[1]) << manifest.share_bits)):,.6g} (in units of {part[2]})"
+        return None
+    return (int(part[1]) if part[1] else 10 ** int(part[2])), part[3]
 
 
 def _verdict(verdict: Verdict, session: Session) -> tuple[str, list[str]]:
@@ -114,8 +123,18 @@ def _verdict(verdict: Verdict, session: Session) -> tuple[str, list[str]]:
         if not again:
             reasons = ["No round was drawn, so no result was computed again.", counted, stake]
             return "Every rule that could be checked was kept, but no result was.", reasons
-        reasons = [f"{ran}: every result is the same, to the last unit.", counted, *([stake] if again < rounds else [])]
-        return "Everything that was checked holds.", reasons
+        reasons = [f"{ran}: every result is the same, to the last unit.", counted]
+        if again >= rounds:
+            return "Every round was checked, and every result is right.", reasons
+        few = max(1, round(rounds / 20))
+        plural = f"{few} rounds" if few > 1 else "one round"
+        reasons += [
+            f"Had {plural} been altered, an audit would have met one with a chance of {_met(manifest, few):.0%}."
+        ]
+        headline = (
+            f"No cheating found in the {again:,} of {rounds:,} rounds that were checked; {rounds - again:,} were not."
+        )
+        return headline, [*reasons, stake]
     if verdict.verdict in ("deviation", "invalid"):
         parties = sorted({finding.party for finding in verdict.findings}) or ["the session"]
         broken = sorted({finding.rule for finding in verdict.findings})
@@ -134,10 +153,25 @@ def _verdict(verdict: Verdict, session: Session) -> tuple[str, list[str]]:
         return f"Do not trust this session: {' and '.join(_who(party) for party in parties)} broke the rules.", reasons
     if verdict.verdict == "inconclusive":
         return "No verdict: what is here proves neither honesty nor cheating.", [
-            *(f"{_sentence(note)}" for note in verdict.notes),
+            *(_sentence(note) for note in verdict.notes),
+            *(
+                ["Get the session's trust file from somebody else than the auctioneer, and name it with --trust."]
+                if NOT_TRUSTED in verdict.notes
+                else []
+            ),
             f"So far {ran}." if again else "No round was re-executed.",
         ]
     return "This cannot be read as a session.", [_sentence(note) for note in verdict.notes]
+
+
+def _met(manifest: Manifest, deviating: int) -> float:
+    """Return the chance that an audit meets one of so many deviating rounds, as many in each epoch as may be."""
+    audit = manifest.audit
+    if audit.mode == "fixed":
+        return float(detection_fixed(manifest.epoch_rounds, audit.k, min(deviating, manifest.epoch_rounds)))
+    if audit.mode == "exposure":
+        return 1 - (1 - min((e.num / e.den for e in audit.exposures), default=0.0)) ** deviating
+    return float(detection_independent(Fraction(audit.q_num, audit.q_den), deviating))
 
 
 def _who(party: str) -> str:
@@ -168,21 +202,28 @@ def _checked(verdict: Verdict, session: Session, trust: Path | None) -> Section:
         else "nothing: without a trust file a forger could have made all of this"
     )
     rows = [(f"{verdict.checked[kind]:,}", text) for kind, text in KINDS if verdict.checked[kind]]
+    keys = [("auctioneer", manifest.auctioneer), ("log", manifest.log), ("arbiter", manifest.arbiter)]
+    keys += [(f"auditor {number + 1}", key) for number, key in enumerate(manifest.auditors)]
     return Section(
         "What was checked, and by whom",
         [
-            "Everything on this page was recomputed from the public files by this program when the page was made. "
-            "Nothing is the auctioneer's own word."
+            "Everything on this page was recomputed from the public files by this program when the page was made"
+            + (
+                ", against what was pinned beforehand: nothing is the auctioneer's own word."
+                if verdict.trusted
+                else "."
+            )
         ],
         [
             ("trusted beforehand", pinned),
             ("rules", f"preset {manifest.preset}: {_rules_text(manifest)}, {manifest.rounds:,} rounds"),
-            ("auctioneer", manifest.auctioneer),
-            ("auditors", ", ".join(manifest.auditors)),
-            ("arbiter", manifest.arbiter),
+            ("parties", f"one auctioneer, {len(manifest.auditors)} auditors, an arbiter, witnesses of the log"),
             ("bidders", f"{len(session.seats)} registered, {manifest.seats} seats, {len(manifest.items)} items"),
         ],
-        [Table(("how many", "what"), rows, "What was checked", numbers(0))],
+        [
+            Table(("how many", "what"), rows, "What was checked", numbers(0)),
+            Table(("party", "key"), keys, "Keys of the parties", folded=True),
+        ],
     )
 
 
@@ -198,8 +239,9 @@ def _findings(verdict: Verdict, folder: Path) -> list[Section]:
         file = next((f"{path.parent.name}/{path.name}" for path in bundles if path.exists()), "")
         rows.append(
             (
-                f"spec {finding.rule}", "" if finding.round < 0 else str(finding.round), finding.party, finding.text,
-                ", ".join(map(str, finding.entries)), file or "credible audit writes it",
+                f"spec {finding.rule}", "" if finding.round < 0 else str(finding.round), finding.party,
+                _told(finding.text, session.manifest), ", ".join(map(str, finding.entries)),
+                file or f"run: credible audit {folder.name}",
             )
         )  # fmt: skip
     more = len(verdict.findings) - len(rows)
@@ -212,6 +254,15 @@ def _findings(verdict: Verdict, folder: Path) -> list[Section]:
     return [Section("What was found", [], [], [table], notes)]
 
 
+def _told(text: str, manifest: Manifest) -> str:
+    """Return a finding with its money as people count, where it is about a payment."""
+    part = re.fullmatch(r"seat (\d+) pays (\d+) fine units, the mechanism charges (\d+)", text)
+    if part is None:
+        return text
+    paid, due = _amount(int(part[2]), manifest), _amount(int(part[3]), manifest)
+    return f"the bidder on seat {part[1]} was charged {paid}, the mechanism charges {due} [{text}]"
+
+
 def _timeline(verdict: Verdict, session: Session) -> Section:
     manifest = session.manifest
     played = [index for index, state in session.rounds.items() if state.outcome is not None] or list(
@@ -219,11 +270,14 @@ def _timeline(verdict: Verdict, session: Session) -> Section:
     )
     drawn = sorted({index for epoch in session.epochs for index in session.drawn(epoch) or ()})
     convicted = sorted({finding.round for finding in verdict.findings if finding.round >= 0})
+    shown = {index for index, state in session.rounds.items() if state.response is not None}
+    opened = sorted(shown - set(drawn))
     figure, axes = new(width=8.4, height=1.5)
     axes.barh(0, max(played, default=-1) + 1, height=0.9, color=GREY, alpha=0.25)
     # many marks become one picture, or the page would hold a line for each
     thin, many = max(0.4, min(3.0, 400 / max(manifest.rounds, 1))), len(drawn) + len(convicted) > MARKS
     axes.vlines(drawn, -0.45, 0.45, color=COLOURS[0], linewidth=thin, rasterized=many)
+    axes.vlines(opened, -0.2, 0.2, color=COLOURS[2], linewidth=thin, rasterized=many)
     style = {"marker": "x", "s": 34, "zorder": 3, "linewidths": 1.6}
     axes.scatter(convicted, [0] * len(convicted), color=COLOURS[1], rasterized=many, **style)
     axes.set(xlim=(-0.5, manifest.rounds - 0.5), yticks=[], xlabel="round")
@@ -234,15 +288,18 @@ def _timeline(verdict: Verdict, session: Session) -> Section:
         [
             ("played", f"{len(played):,} of {manifest.rounds:,}"),
             ("drawn for audit", _ranges(drawn, 60) or "none"),
+            ("opened because a round of their epoch was convicted", _ranges(opened, 60) or "none"),
             ("convicted", _ranges(convicted, 60) or "none"),
         ],
         folded=True,
     )
     caption = "Rounds played (grey), drawn for audit (blue bars), convicted (orange crosses)."
+    if opened:
+        caption += " After a conviction every round of its epoch is opened and run again (short green bars)."
     return Section("Audits", blocks=[Picture(inline(figure, caption), caption, behind)])
 
 
-def _deterrence(manifest: Manifest) -> Section:
+def _deterrence(manifest: Manifest, *, convicted: bool) -> Section:
     """Return what the rule finds and what it deters."""
     audit, total, money = manifest.audit, manifest.rounds, manifest.money
     fixed = audit.mode == "fixed"
@@ -251,7 +308,8 @@ def _deterrence(manifest: Manifest) -> Section:
     rate = Fraction(audit.k, manifest.epoch_rounds) if fixed else Fraction(audit.q_num or 1, audit.q_den)
     chances = [float(detection_fixed(span, audit.k, w) if fixed else detection_independent(rate, w)) for w in counts]
     deters = _deters(manifest)
-    section = Section("Why cheating does not pay" if deters else "What stands against cheating")
+    title = "What cheating costs" if convicted else "Why cheating does not pay"
+    section = Section(title if deters else "What stands against cheating")
     if audit.mode == "exposure":
         section.lead = [
             "The chance of an audit differs by round; each is high enough for what the round is worth (9.10)."

@@ -39,10 +39,22 @@ def new(columns: int = 1, rows: int = 1, *, width: float = 7.2, height: float = 
     return plt.subplots(rows, columns, figsize=(width, height))
 
 
+def _plain(figure: Figure) -> None:
+    """Write numbers on logarithmic axes as numbers: powers would need the mathematics that names must not reach."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    for axes in figure.axes:
+        for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+            if scale in ("log", "symlog"):
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+                axis.set_minor_formatter(NullFormatter())
+
+
 def inline(figure: Figure, alt: str) -> str:
     """Return a figure as an SVG element for a page: text in the page's colour, a title for who cannot see it."""
     import matplotlib.pyplot as plt
 
+    _plain(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     plt.close(figure)
@@ -62,6 +74,7 @@ def save(figure: Figure, path: Path) -> None:
 
     if path.suffix not in FORMATS:
         raise ValueError(f"{path} is to hold a figure, wanted a name that ends in {', '.join(FORMATS)}")
+    _plain(figure)
     buffer = io.BytesIO()
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[path.suffix]
     figure.savefig(buffer, format=path.suffix[1:], metadata=metadata, dpi=150)

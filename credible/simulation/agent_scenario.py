@@ -97,6 +97,7 @@ class AgentScenario:
         self.seats = list(names) or [f"bidder-{seat}" for seat in range(players.header.bidders)]
         self.auctioneer: type[Auctioneer] = type("PlayedAuctioneer", (PlayedAuctioneer,), {"scenario": self})
         self.submitted: dict[int, Submitted] = {}
+        self.receipts: dict[int, bytes] = {}  # of bids that were dropped in this run, by round
 
     def plan(self, round_index: int) -> RoundPlan:
         """Ask every bidder for its bids."""
@@ -167,7 +168,9 @@ class PlayedAuctioneer(Auctioneer):
             seat = self.session.seats.index(body.bidder)
             if self.scenario.submitted[body.round].dropped[0, seat]:
                 due = self.session.due(body)
-                return sign_statement(receipt_for(statement, self.session.id, time, due), self._sign)
+                receipt = sign_statement(receipt_for(statement, self.session.id, time, due), self._sign)
+                self.scenario.receipts[body.round] = receipt
+                return receipt
         return super().receive(data, time)
 
     def respond(self, epoch: int) -> None:

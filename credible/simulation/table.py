@@ -245,12 +245,14 @@ class Table:
         for data in self.arbiter.reveal(epoch):
             auctioneer.publish(data)
         self.cosign(session.epoch_deadline(epoch, "verdict") - LAST_SECONDS)
+        last = session.epoch_deadline(epoch, "whole" if session.condemned(epoch) else "verdict")
         if session.condemned(epoch):
             auctioneer.open_epoch(epoch)
             deadline = session.epoch_deadline(epoch, "whole")
             self.cosign(deadline - LAST_SECONDS)
             if not all(session.round(index).response for index in self.manifest.rounds_of(epoch)):
-                self.cosign(deadline + LAST_SECONDS, again=True)  # shows that rounds are withheld (spec 7.8)
+                last = deadline + LAST_SECONDS  # shows that rounds are withheld (spec 7.8), to whoever reads it as well
+                self.cosign(last, again=True)
             auctioneer.publish(self.auditors[0].assessment(epoch))
         settlement, amounts = self.arbiter.settle(epoch)
         auctioneer.publish(settlement)
@@ -259,8 +261,7 @@ class Table:
         self.move(f"settlement-{epoch}-{cause}", amounts)
         held = self.book.balances.get(ESCROW, 0)
         self.move(f"revenue-{epoch}-{cause}", {ESCROW: -held, AccountBook.OUTSIDE: held})
-        at = "whole" if session.condemned(epoch) else "verdict"
-        self.cosign(session.epoch_deadline(epoch, at))
+        self.cosign(last)
 
     def end_epoch(self, epoch: int) -> list[Finding]:
         """Everything after an epoch's last round; return what the first auditor found (spec 6.6)."""

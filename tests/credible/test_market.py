@@ -112,7 +112,9 @@ def test_every_question_is_answered_with_a_figure(
             answer = run(capsys, "plot", question, auction, "-o", figure, "--preset", preset, *SMALL)
             assert answer["question"] == question
             assert answer["rows"]
-            assert "<svg" in figure.read_text(encoding="utf-8")
+            drawn = figure.read_text(encoding="utf-8")
+            assert "<svg" in drawn
+            assert "mathdefault" not in drawn  # powers on axes are written out
     for name in ("figure.pdf", "figure.png"):
         run(capsys, "plot", "audit-cost", auction, "-o", tmp_path / name, *SMALL)
         assert (tmp_path / name).stat().st_size > 1000
@@ -192,14 +194,14 @@ def test_a_report_says_first_whether_to_trust(
         said[name] = " ".join(page.text[:8])
         assert all(picture["aria-label"] for picture in page.pictures)
         assert all(link.startswith("#") for link in page.links)
-    assert "Everything that was checked holds." in said["honest"]
+    assert "No cheating found in the" in said["honest"]
     assert "Do not trust this session: the auctioneer broke the rules." in said["crooked"]
     assert "No verdict" in said["unpinned"]
     assert "crooked.evidence/epoch-0" in (tmp_path / "crooked.html").read_text(encoding="utf-8")
     together = run(capsys, "report", tmp_path / "honest", tmp_path / "crooked", "-o", tmp_path / "both.html")
     assert together["sessions"] == ["honest", "crooked"]
     text = " ".join(page_of(tmp_path / "both.html").text)
-    assert text.index("Do not trust") < text.index("Everything that was checked")  # the worst comes first
+    assert text.index("Do not trust") < text.index("No cheating found")  # the worst comes first
 
 
 def test_reports_of_mechanisms_and_reproductions(
@@ -208,7 +210,7 @@ def test_reports_of_mechanisms_and_reproductions(
     page = tmp_path / "page.html"
     run(capsys, "report", auction, "-o", page)
     text = " ".join(page_of(page).text)
-    assert "Truthful and individually rational" in text
+    assert "No bidder can gain by misreporting" in text
     assert "300" in text  # the price that a lone bidder pays
     rows = [
         {"table": "1", "setting": "additive_2x2_uniform", "method": method, "dsic": dsic, "revenue": 0.87,
@@ -266,9 +268,24 @@ def test_an_equivocator_leaves_the_proof_and_a_refuser_its_silence(
     manifest = json.loads((tmp_path / "split" / "public" / "manifest.json").read_bytes())
     assert run_command(["log", "convict", made["equivocation"], "--vkey", manifest["log"]]) == 1
     assert "two histories" in capsys.readouterr().out
+    victim = tmp_path / "victim"
+    made = run(capsys, "simulate", auction, *options, "--auctioneer", "drop:1:0.5", "--out", victim)
+    assert made["bids_dropped"] == 1  # it leaves then
+    judged = ["verify", made["receipt"], "--against", str(victim / "public"), "--trust", f"{victim}.trust.json"]
+    assert run_command(judged) == 1
+    assert "spec 3.6" in capsys.readouterr().out
     silent = tmp_path / "silent"
     made = run(capsys, "simulate", auction, *options, "--auctioneer", "refuse:1", "--out", silent)
     assert made["penalty_executed"] > 0
     capsys.readouterr()
     assert run_command(["verify", str(silent), "--trust", f"{silent}.trust.json"]) == 1
     assert "spec 7.4" in capsys.readouterr().out
+    verdict = run(capsys, "report", silent, "-o", tmp_path / "silent.html")["parts"][0]
+    assert verdict["headline"] == "Do not trust this session: the auctioneer broke the rules."
+
+
+def test_help_has_no_pictures_in_place_of_words(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("simulate", "market", "plot", "report"):
+        run_command([command, "--help"])
+        shown = capsys.readouterr().out
+        assert all(ord(character) < 0x2600 for character in shown), command
