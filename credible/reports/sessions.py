@@ -217,7 +217,7 @@ def _checked(verdict: Verdict, session: Session, trust: Path | None) -> Section:
         [
             ("trusted beforehand", pinned),
             ("rules", f"preset {manifest.preset}: {_rules_text(manifest)}, {manifest.rounds:,} rounds"),
-            ("parties", f"one auctioneer, {len(manifest.auditors)} auditors, an arbiter, witnesses of the log"),
+            ("parties", f"auctioneer, arbiter, witnesses of the log, auditors: {len(manifest.auditors)}"),
             ("bidders", f"{len(session.seats)} registered, {manifest.seats} seats, {len(manifest.items)} items"),
         ],
         [
