@@ -1,0 +1,47 @@
+"""`reproduce regretnet-local`: networks measured by the auditor, beside an exactly truthful row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from credible import settings as store
+from credible.cli import run_command
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes of a few steps."""
+    load = store.load
+
+    def short(name: str) -> store.Setting:
+        setting = load(name)
+        recipes = {
+            method: msgspec.structs.replace(recipe, iterations=min(recipe.iterations, 40))
+            for method, recipe in setting.train.items()
+        }
+        return msgspec.structs.replace(setting, train=recipes)
+
+    monkeypatch.setattr(store, "load", short)
+
+
+@pytest.mark.parametrize(
+    ("setting", "exact"), [("additive_1x2_uniform_416_47", "lottery-ama"), ("unit_2x2_uniform", "lottery-ama")]
+)
+def test_rows_tell_regret_by_the_auditor(
+    setting: str, exact: str, brief: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["reproduce", "regretnet-local", "--setting", setting, "--json"]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["method"] for row in rows] == ["regretnet", "regretnet-local", exact]
+    for row in rows[:2]:
+        assert row["dsic"] == "approx"
+        assert row["regret_kind"] == "searched_lower_bound"
+        assert "auditor" in row["regret_search"]
+        assert row["regret_largest"] >= row["regret"] >= 0
+        assert row["published_revenue"] > 0
+    assert rows[2]["dsic"] == "exact"
+    assert rows[2]["regret"] == 0
