@@ -96,3 +96,27 @@ def reserve_artifacts(draw: st.DrawFn, bid_max: int = 4) -> CheckedArtifact:
     reserves = draw(st.lists(st.integers(0, bid_max + 1), min_size=items, max_size=items))
     bidders = draw(st.integers(1, 3))
     return build.single_item_reserve(reserves, bidders=bidders, bid_max=bid_max, share_bits=3, unit="1")
+
+
+@st.composite
+def network_artifacts(draw: st.DrawFn, bid_max: int = 4) -> CheckedArtifact:
+    """Small networks of any weights, with coarse tables: what is exact does not depend on what they mean."""
+    bidders, items, width = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    share_bits, layers = draw(st.sampled_from([0, 3, 16])), draw(st.integers(1, 2))
+    source = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    size = draw(st.sampled_from([2, 64, 4096]))
+    tanh = np.sort(source.integers(-(1 << 14), (1 << 14) + 1, size))
+    exp = np.sort(source.integers(1, (1 << 24) + 1, size))[::-1]
+    logistic = np.sort(source.integers(0, (1 << share_bits) + 1, size))
+    parameters: dict[str, npt.NDArray[np.int64]] = {
+        "shift": np.array([draw(st.integers(1, 30))]), "tanh": tanh, "exp": exp.copy(), "logistic": logistic,
+    }  # fmt: skip
+    for tower, outputs in (("allot", (bidders + 1) * items), ("pay", bidders)):
+        shapes = {
+            "first": (bidders * items, width), "first_bias": (width,), "hidden": (layers, width, width),
+            "hidden_bias": (layers, width), "last": (width, outputs), "last_bias": (outputs,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            reach = 1 << draw(st.sampled_from([0, 14, 30])) if name.endswith("bias") else 1 << 20
+            parameters[f"{tower}_{name}"] = source.integers(-reach, reach + 1, shape)
+    return build.network(bidders=bidders, items=items, bid_max=bid_max, share_bits=share_bits, unit="1", **parameters)

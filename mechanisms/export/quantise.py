@@ -11,18 +11,23 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from protocol.artifact.build import aggregated, menu_affine, size_boost
+from protocol.artifact.build import aggregated, menu_affine, network, size_boost
 from protocol.artifact.classes.fee import MAX_SHIFT
+from protocol.artifact.classes.network import ACTIVATION_BITS, EXP_TOP, STEP_BITS, TOWERS
 from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.static import CheckedArtifact
 
 from mechanisms.affine import AffineMaximizer, FeeNetwork, SizeBoosted, WithFee
 from mechanisms.aggregated import Aggregated
+from mechanisms.networks import RegretNet
 from mechanisms.outcome import Mechanism
 from mechanisms.participation import all_profiles
 
 WEIGHT_MAX: Final = 1 << 10
 ACTIVATION: Final = float(1 << 16)  # inner activations of a fee count 2^-16
+TANH_REACH: Final = 6  # beyond it tanh is 1 to 2^-14
+EXP_REACH: Final = 17  # beyond it exp is below 2^-24
+LOGISTIC_REACH: Final = 12  # beyond it the logistic function is 1 to 2^-16
 LARGEST: Final = float(1 << 51)  # of a fee's sums, with room for rounding below 2^53
 
 
@@ -40,6 +45,8 @@ def quantise(mechanism: Mechanism, *, unit: Fraction, bid_max: int, share_bits: 
         ArtifactRefusedError: If the integers would leave the exact range.
         ValueError: If the mechanism has no exact form: a fee without opting out, other stage auctions.
     """
+    if isinstance(mechanism, RegretNet):
+        return _network(mechanism, unit=unit, bid_max=bid_max, share_bits=share_bits, name=name)
     if isinstance(mechanism, Aggregated):
         return _aggregated(mechanism, unit=unit, bid_max=bid_max, share_bits=share_bits, name=name)
     if not isinstance(mechanism, AffineMaximizer | SizeBoosted | WithFee):
@@ -62,6 +69,58 @@ def quantise(mechanism: Mechanism, *, unit: Fraction, bid_max: int, share_bits: 
             menu[entry, int(menu[entry, :, item].argmax()), item] -= 1  # one unit at a time, from the largest
     menu, boosts = _without_repeats(menu, boosts)
     return menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit=name, fee=fee)
+
+
+def _network(mechanism: RegretNet, *, unit: Fraction, bid_max: int, share_bits: int, name: str) -> CheckedArtifact:
+    """Return a network in fixed point (NET-8): feasible and individually rational whatever rounding did to it."""
+    layers = {key: tensor[0].double().numpy() for key, tensor in mechanism.layers.items()}
+    if any(key.startswith("want_") for key in layers):
+        raise ValueError("a network for unit demand has no exact form yet")
+    depth = sum(key.startswith("allot_") and not key.endswith("bias") for key in layers) - 1
+    if depth < 2:
+        raise ValueError(f"a network of {depth} hidden layer has no exact form, wanted at least 2")
+    to_input = float(unit) / mechanism.scale
+    reach = max(
+        float((np.abs(layers[f"{tower}_0"]).sum(axis=0) * to_input * bid_max + np.abs(layers[f"{tower}_0_bias"])).max())
+        for tower in TOWERS
+    )
+    shift = min(40, max(1, math.floor(math.log2(LARGEST / max(reach, 1.0))) - STEP_BITS))
+    first, rest = 2.0 ** (STEP_BITS + shift), 2.0**ACTIVATION_BITS
+    parameters: dict[str, npt.NDArray[np.int64]] = {"shift": np.array([shift])}
+    for tower in TOWERS:
+        hidden = range(1, depth)
+        parts = {
+            "first": layers[f"{tower}_0"] * to_input * first,
+            "first_bias": layers[f"{tower}_0_bias"][0] * first,
+            "hidden": np.stack([layers[f"{tower}_{layer}"] for layer in hidden]) * rest,
+            "hidden_bias": np.stack([layers[f"{tower}_{layer}_bias"][0] for layer in hidden]) * rest * rest,
+            "last": layers[f"{tower}_{depth}"] * rest,
+            "last_bias": layers[f"{tower}_{depth}_bias"][0] * rest * rest,
+        }
+        parameters |= {f"{tower}_{key}": np.rint(part).astype(np.int64) for key, part in parts.items()}
+    parameters |= _tables(share_bits)
+    return network(
+        bidders=mechanism.bidders,
+        items=mechanism.items,
+        bid_max=bid_max,
+        share_bits=share_bits,
+        unit=name,
+        **parameters,
+    )
+
+
+def _tables(share_bits: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Return what tanh, exp and the logistic function are, at the middle of each step of 2^-10."""
+
+    def middle(reach: int, *, both: bool) -> npt.NDArray[np.float64]:
+        steps = np.arange(-(reach << STEP_BITS) if both else 0, reach << STEP_BITS)
+        return (steps + 0.5) / (1 << STEP_BITS)
+
+    return {
+        "tanh": np.rint(np.tanh(middle(TANH_REACH, both=True)) * (1 << ACTIVATION_BITS)).astype(np.int64),
+        "exp": np.maximum(np.rint(np.exp(-middle(EXP_REACH, both=False)) * EXP_TOP), 1).astype(np.int64),
+        "logistic": np.rint((1 << share_bits) / (1 + np.exp(-middle(LOGISTIC_REACH, both=True)))).astype(np.int64),
+    }
 
 
 def _integers(

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -17,6 +19,7 @@ from mechanisms.networks.layers import initial_layers, perceptron
 from mechanisms.outcome import Outcome
 
 CHUNK: Final = 1 << 14  # profiles that are worked on together
+SHIFT: Final = 18  # from a sum in 2^-28 to a table's index in 2^-10, in the exact twin
 
 
 def regret_layers(
@@ -91,3 +94,51 @@ class RegretNet:
         return Outcome(
             allocation=torch.cat([shares for shares, _ in parts]), payment=torch.cat([due for _, due in parts])
         )
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerRegretNet:
+    """The exact twin of a network's artifact, in NumPy integers and from its definition (NET-8).
+
+    Attributes:
+        parameters: Integers by the names of the artifact's class.
+        bidders: Number of bidders.
+        items: Number of items.
+        unit_share: Shares of a whole item.
+        bid_max: Largest bid, grid units.
+    """
+
+    parameters: Mapping[str, npt.NDArray[np.int64]]
+    bidders: int
+    items: int
+    unit_share: int
+    bid_max: int
+
+    def run(self, bids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return allocation and payments of rounds that everybody takes part in."""
+        values, n, m = self.parameters, self.bidders, self.items
+        x = np.clip(bids, 0, self.bid_max)
+        flat = x.reshape(len(x), -1)
+        logits = self._tower("allot", flat) @ values["allot_last"] + values["allot_last_bias"]
+        logits = logits.reshape(len(x), n + 1, m)
+        below = logits.max(axis=1, keepdims=True) - logits
+        powers = values["exp"][np.minimum(below >> SHIFT, len(values["exp"]) - 1)]
+        allocation = powers[:, :n] * self.unit_share // powers.sum(axis=1, keepdims=True)
+        asked = self._tower("pay", flat) @ values["pay_last"] + values["pay_last_bias"]
+        part = self._table("logistic", asked, SHIFT)
+        payment = (allocation * x).sum(axis=2) * part // self.unit_share
+        return allocation, payment
+
+    def _tower(self, name: str, flat: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        values = self.parameters
+        sums = flat @ values[f"{name}_first"] + values[f"{name}_first_bias"]
+        signal = self._table("tanh", sums, int(values["shift"][0]))
+        for weights, bias in zip(values[f"{name}_hidden"], values[f"{name}_hidden_bias"], strict=True):
+            signal = self._table("tanh", signal @ weights + bias, SHIFT)
+        return signal
+
+    def _table(self, name: str, sums: npt.NDArray[np.int64], shift: int) -> npt.NDArray[np.int64]:
+        table = self.parameters[name]
+        entries: npt.NDArray[np.int64] = table[np.clip((sums >> shift) + len(table) // 2, 0, len(table) - 1)]
+        return entries

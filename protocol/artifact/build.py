@@ -118,3 +118,14 @@ def first_price(*, bidders: int, bid_max: int, share_bits: int, unit: str, procu
         unit=unit,
     )  # fmt: skip
     return build(header)
+
+
+def network(
+    *, bidders: int, items: int, bid_max: int, share_bits: int, unit: str, **parameters: npt.ArrayLike
+) -> CheckedArtifact:
+    """Build a network in fixed point; its parameters by the names and units of `classes.network`."""
+    header = Header(
+        bid_max=bid_max, bidders=bidders, context=[], format=FORMAT, items=items, kind="network", rounding="floor",
+        share_bits=share_bits, ties="lowest_index", unit=unit,
+    )  # fmt: skip
+    return build(header, **parameters)

@@ -196,10 +196,8 @@ def _where(prover: Prover, a: list[Range], attributes: dict[str, int], names: tu
                 high[left] = min(high[left], bound.high - 1)
             else:
                 low[left] = max(low[left], bound.low + 1)
-    # a branch whose refined interval is empty is never taken; keeping it unrefined is still sound
-    parts = [
-        (low[n], high[n]) if low[n] <= high[n] else (r.low, r.high) for n, r in zip(names[1:], (yes, no), strict=True)
-    ]
+    # a branch whose refined interval is empty is never taken; only one of the two is refined, so one is left
+    parts = [(low[name], high[name]) for name in names[1:] if low[name] <= high[name]]
     dims = _broadcast(condition.dims, yes.dims, no.dims)
     return Range(dtype, dims, min(part[0] for part in parts), max(part[1] for part in parts))
 

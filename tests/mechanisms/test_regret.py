@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from credible.cli import run_command
 from mechanisms.affine.size_boost import SizeBoosted
 from mechanisms.classic import SecondPrice
-from mechanisms.evaluation import audit_regret, evaluate
+from mechanisms.evaluation import audit_regret, evaluate, evaluate_exact
+from mechanisms.export import differential_check, quantise
 from mechanisms.networks.regret_net import RegretNet, regret_layers
 from mechanisms.outcome import Outcome, ir_violation, overallocation, utilities
 from mechanisms.training import RegretNetTraining, Schedule, train
 from mechanisms.training.loop import step_generator
 from mechanisms.training.run import RunFolder
 from mechanisms.valuations import Uniform
+from protocol.artifact import RoundInput, build
+from protocol.artifact.certify import certify
+from protocol.artifact.engine import Engine
+from protocol.artifact.static import CheckedArtifact
+from protocol.errors import ArtifactRefusedError
 
 
 def small(bidders: int, items: int, seed: int, **options: Any) -> RegretNetTraining:
@@ -223,3 +233,84 @@ def test_only_what_gives_gradients_is_climbed() -> None:
     assert climbed.gradients
     still = audit_regret(SecondPrice(2, torch.tensor([0.5])), values, **box(2, 1))
     assert [stage.reports for stage in still.curve] == sorted(stage.reports for stage in still.curve)
+
+
+# --- the exact artifact ----------------------------------------------------------------------------------------------
+
+
+def exact(network: RegretNet) -> CheckedArtifact:
+    return quantise(network, unit=Fraction(1, 10**6), bid_max=10**6, share_bits=16, name="1e-6 of value")
+
+
+@pytest.mark.parametrize(("bidders", "items", "depth"), [(1, 1, 2), (2, 2, 2), (3, 2, 4)])
+def test_a_network_in_fixed_point_is_the_same_everywhere_and_near_the_floats(
+    bidders: int, items: int, depth: int
+) -> None:
+    layers = regret_layers(
+        1, bidders, items, width=20, depth=depth, demand="additive", generator=step_generator(9, 4, 0)
+    )
+    for tensor in layers.values():
+        tensor *= 1.5
+    network = RegretNet(layers, bidders, items, 1.0)
+    artifact = exact(network)
+    values = Uniform(bidders, items).sample(2000, step_generator(3, 0, 0)).numpy()
+    checked = differential_check(network, artifact, values, unit=Fraction(1, 10**6), seed=2)  # twin and onnx.reference
+    assert checked.other_allocations == 0
+    assert checked.revenue_exact == pytest.approx(checked.revenue_float, abs=2e-3)
+    certificate = certify(artifact)
+    assert not certificate.certified
+    assert certificate.theorem is None
+    assert certificate.problems == ()
+    bids = np.rint(values * 10**6).astype(np.int64)
+    engine = Engine(artifact.data)
+    some = [RoundInput(bids=row.tolist(), participation=[1] * bidders, context=[]) for row in bids[:3]]
+    assert engine.run(some) == engine.judge(some)
+    found = evaluate_exact(engine, bids, unit=Fraction(1, 10**6), certified=False, seed=1, searched=100)
+    assert found.ir_violation == 0
+    assert found.overallocation == 0
+    assert found.regret_kind == "searched_lower_bound"
+
+
+def test_networks_without_an_exact_form_say_so() -> None:
+    for demand, depth, text in (("unit", 2, "unit demand"), ("additive", 1, "at least 2")):
+        layers = regret_layers(1, 2, 2, width=8, depth=depth, demand=demand, generator=step_generator(9, 4, 0))
+        with pytest.raises(ValueError, match=text):
+            exact(RegretNet(layers, 2, 2, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text"),
+    [
+        ("exp", lambda table: table[::-1].copy(), "rises"),
+        ("exp", lambda table: table * 0, "leaves 1"),
+        ("logistic", lambda table: table * 2, "leaves 0 to 1"),
+        ("tanh", lambda table: table[::-1].copy(), "falls"),
+        ("shift", lambda shift: shift * 0, "wanted 1 to 40"),
+        ("allot_first_bias", lambda bias: bias[:-1], "shape"),
+        ("allot_last", lambda weights: weights << 30, "exact only to"),
+    ],
+)
+def test_tables_and_shapes_that_are_not_a_networks_are_refused(name: str, change: Any, text: str) -> None:
+    layers = regret_layers(1, 2, 1, width=8, depth=2, demand="additive", generator=step_generator(9, 4, 0))
+    artifact = exact(RegretNet(layers, 2, 1, 1.0))
+    parameters: dict[str, Any] = {key: np.asarray(value) for key, value in artifact.parameters.items()}
+    parameters[name] = change(parameters[name])
+    with pytest.raises(ArtifactRefusedError, match=text):
+        build.network(bidders=2, items=1, bid_max=10**6, share_bits=16, unit="1", **parameters)
+
+
+def test_a_trained_network_is_played_audited_and_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, artifact, session = tmp_path / "run", tmp_path / "net.onnx", tmp_path / "session"
+    train_it = ["train", "additive_1x2_uniform_416_47", "--method", "regretnet-local", "--iterations", "60"]
+    assert run_command([*train_it, "--out", str(run)]) == 0
+    assert run_command(["export", str(run), "-o", str(artifact)]) == 0
+    assert run_command(["inspect", str(artifact), "--certify"]) == 4  # its class has no certificate
+    options = ["--rounds", "12", "--q", "1/2", "--seed", "1", "--out"]
+    assert run_command(["simulate", str(artifact), *options, str(session)]) == 0
+    assert run_command(["audit", str(session)]) == 0
+    assert run_command(["verify", str(session), "--trust", f"{session}.trust.json"]) == 0
+    crooked = tmp_path / "crooked"
+    assert run_command(["simulate", str(artifact), "--auctioneer", "inflate:1", *options, str(crooked)]) == 0
+    capsys.readouterr()
+    assert run_command(["verify", str(crooked), "--trust", f"{crooked}.trust.json"]) == 1
+    assert "7.5" in capsys.readouterr().out

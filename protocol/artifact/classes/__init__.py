@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocol.artifact.classes import aggregated, first_price, menu_affine, single_item_reserve, size_boost
+from protocol.artifact.classes import aggregated, first_price, menu_affine, network, single_item_reserve, size_boost
 from protocol.artifact.classes.base import MechanismClass
 from protocol.errors import ArtifactRefusedError
 
@@ -21,6 +21,7 @@ REGISTRY: Final[dict[str, MechanismClass]] = {
         aggregated.CLASS,
         single_item_reserve.CLASS,
         first_price.CLASS,
+        network.CLASS,
     )
 }
 

@@ -16,7 +16,14 @@ from protocol.artifact.classes import REGISTRY
 from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.engine import Engine
 from protocol.artifact.static import CheckedArtifact
-from tests.strategies import aggregated_artifacts, fee_artifacts, menu_artifacts, reserve_artifacts, size_artifacts
+from tests.strategies import (
+    aggregated_artifacts,
+    fee_artifacts,
+    menu_artifacts,
+    network_artifacts,
+    reserve_artifacts,
+    size_artifacts,
+)
 
 GRID = 3  # bids 0..GRID where everything is enumerated
 truthful_artifacts = (
@@ -26,7 +33,14 @@ truthful_artifacts = (
     | reserve_artifacts(bid_max=GRID)
     | aggregated_artifacts(bid_max=GRID, max_bidders=2, max_items=2)
 )
-every_artifact = menu_artifacts() | size_artifacts() | fee_artifacts() | reserve_artifacts() | aggregated_artifacts()
+every_artifact = (
+    menu_artifacts()
+    | size_artifacts()
+    | fee_artifacts()
+    | reserve_artifacts()
+    | aggregated_artifacts()
+    | network_artifacts()
+)
 
 
 def whole_grid(artifact: CheckedArtifact) -> npt.NDArray[np.int64]:
@@ -365,7 +379,7 @@ LAWS = {  # by name, where each is tested above
 def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
     assert set(REGISTRY) == {
         "menu-affine", "menu-affine-fee", "size-boost", "size-boost-fee", "single-item-reserve", "first-price",
-        "aggregated",
+        "aggregated", "network",
     }  # fmt: skip
     for entry in REGISTRY.values():
         assert {"ir", "feasibility", "non_negative_payments"} <= set(entry.laws)
