@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -18,16 +18,22 @@ from credible.runs import load_run
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
 
+if TYPE_CHECKING:
+    from mechanisms.evaluation import Audit
+    from mechanisms.outcome import Mechanism
+    from mechanisms.valuations import ValuationModel
+
 
 def evaluate(
     source: Annotated[Path, typer.Argument(help="Run folder, or an artifact FILE.onnx.")],
     samples: Annotated[int, typer.Option(help="Fresh profiles for revenue, IR and feasibility.", min=2)] = 200_000,
     setting: Annotated[str | None, typer.Option(help="Values to evaluate an artifact on.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 12345,
+    audit: Annotated[int, typer.Option(help="Profiles that the regret auditor searches; 0 for none.", min=0)] = 0,
     json: Json = False,
 ) -> None:
     """Measure revenue with its standard error, regret with its search, IR and feasibility, beside baselines."""
-    figures, chosen = measured(source, setting, samples=samples, seed=seed)
+    figures, chosen = measured(source, setting, samples=samples, seed=seed, audit=audit)
     ceiling = figures["surplus"]
     table = Table("measure", "value", title=f"{source}, values of {chosen.name}")
     table.add_row("revenue", f"{figures['revenue']:.5f} +- {figures['revenue_se']:.5f}")
@@ -41,15 +47,25 @@ def evaluate(
     table.add_row("IR violation", f"{figures['ir_violation']:.3g}")
     table.add_row("overallocation", f"{figures['overallocation']:.3g}")
     table.add_row("samples", str(figures["samples"]))
+    if audit:
+        for name, value in audit_rows(figures["audit"]):
+            table.add_row(name, value)
     if chosen.values["kind"] == store.RECORD:
         err.print(CAVEAT)
     show(figures, table, as_json=json)
 
 
 def measured(
-    source: Path, setting: str | None = None, *, samples: int, seed: int = 12345
+    source: Path, setting: str | None = None, *, samples: int, seed: int = 12345, audit: int = 0
 ) -> tuple[dict[str, Any], store.Setting]:
     """Return what `credible evaluate --json` prints of a run or an artifact, and the setting it is for.
+
+    Args:
+        source: Run folder or artifact.
+        setting: Values to evaluate an artifact on.
+        samples: Fresh profiles.
+        seed: Decides every draw.
+        audit: Profiles that the regret auditor searches; none if 0.
 
     Raises:
         UsageError: If an artifact comes without a setting, or does not fit it.
@@ -63,7 +79,7 @@ def measured(
     from mechanisms.classic import SecondPrice, best_reserves, vcg
     from mechanisms.evaluation import evaluate as measure
     from mechanisms.evaluation import evaluate_exact
-    from mechanisms.outcome import Mechanism
+    from mechanisms.evaluation.exact import ExactMechanism
     from mechanisms.training.loop import step_generator
 
     torch.set_num_threads(1)
@@ -98,6 +114,42 @@ def measured(
     ceiling = rivals["vcg"].welfare  # VCG is efficient: its welfare is the full surplus
     if result.revenue > ceiling + 5 * result.revenue_se:
         err.print(f"revenue {result.revenue:.5f} is above the full surplus {ceiling:.5f}: the evaluation is wrong")
-    return {
+    figures = {
         **asdict(result), "baselines": baselines, "surplus": ceiling, "auctioneer_regret": ceiling - result.revenue,
-    }, chosen  # fmt: skip
+    }  # fmt: skip
+    if audit:
+        audited = mechanism if is_run else ExactMechanism(engine, Fraction(grid.unit), certified=certified)
+        figures["audit"] = asdict(_audit(audited, values, audit, seed))
+    return figures, chosen
+
+
+def _audit(mechanism: Mechanism, values: ValuationModel, profiles: int, seed: int) -> Audit:
+    """Search for misreports within the range of the values (EVAL-4)."""
+    from mechanisms.evaluation import audit_regret
+    from mechanisms.training.loop import step_generator
+
+    seen = values.sample(20_000, step_generator(seed, 13, 0)).float()
+    drawn = values.sample(profiles, step_generator(seed, 14, 0)).float()
+    low, high = drawn.amin(0).minimum(seen.amin(0)), drawn.amax(0).maximum(seen.amax(0))
+    return audit_regret(mechanism, drawn, low=low, high=high, seed=seed)
+
+
+def audit_rows(audit: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the auditor found, for a table."""
+    rows = [
+        (f"auditor: bidder {bidder}, mean; 50, 90, 99 %; largest", f"{mean:.6f}; {parts}; {largest:.6f}")
+        for bidder, (mean, quantiles, largest) in enumerate(
+            zip(audit["mean"], audit["quantiles"], audit["largest"], strict=True)
+        )
+        for parts in [", ".join(f"{value:.6f}" for value in quantiles)]
+    ]
+    worst = audit["worst"]
+    rows.append(("  worst profile, lie, gain", f"{worst['profile']}, {worst['report']}, {worst['gain']:.6f}"))
+    rows += [
+        (
+            f"  after {stage['stage']}, {stage['reports']:,} reports",
+            f"{stage['mean']:.6f}; largest {stage['largest']:.6f}",
+        )
+        for stage in audit["curve"]
+    ]
+    return rows

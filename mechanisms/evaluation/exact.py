@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from jaxtyping import Float
 from protocol.artifact.engine import Engine
+from torch import Tensor
 
 from mechanisms.evaluation.measures import EXACT_ZERO, SCALES, SEARCHED, Evaluation
+from mechanisms.outcome import Outcome
 
 
 def _present(reports: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -85,3 +91,45 @@ def evaluate_exact(
         welfare=float(worth.sum(axis=1).mean()) * fine,
         samples=len(bids),
     )
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class ExactMechanism:
+    """An artifact as a mechanism over values: reports are rounded to its grid, outcomes are what it computes.
+
+    Attributes:
+        engine: The artifact; it takes no context.
+        unit: Value of one grid unit.
+        certified: Whether its class's certificate holds.
+    """
+
+    engine: Engine
+    unit: Fraction
+    certified: bool
+
+    @property
+    def truthful(self) -> bool:
+        """By certificate alone."""
+        return self.certified
+
+    @property
+    def bidders(self) -> int:
+        """Number of bidders."""
+        return self.engine.artifact.header.bidders
+
+    @property
+    def items(self) -> int:
+        """Number of items."""
+        return self.engine.artifact.header.items
+
+    def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
+        """Run reports in units of value; who reports nothing is absent (AGG-4)."""
+        header = self.engine.artifact.header
+        bids = np.rint(valuations.detach().double().numpy() / float(self.unit))
+        grid = np.clip(bids, 0, header.bid_max).astype(np.int64)
+        arrays = self.engine.run_arrays(grid, _present(grid))
+        return Outcome(
+            allocation=torch.from_numpy(arrays["allocation"] / header.unit_share).to(valuations),
+            payment=torch.from_numpy(arrays["payment"] * float(self.unit / header.unit_share)).to(valuations),
+        )

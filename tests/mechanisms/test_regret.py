@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -305,6 +306,16 @@ def test_a_trained_network_is_played_audited_and_verified(tmp_path: Path, capsys
     assert run_command([*train_it, "--out", str(run)]) == 0
     assert run_command(["export", str(run), "-o", str(artifact)]) == 0
     assert run_command(["inspect", str(artifact), "--certify"]) == 4  # its class has no certificate
+    capsys.readouterr()
+    audits = []
+    for source in ([str(run)], [str(artifact), "--setting", "additive_1x2_uniform_416_47"]):
+        assert run_command(["evaluate", *source, "--samples", "2000", "--audit", "20", "--json"]) == 0
+        audits.append(json.loads(capsys.readouterr().out)["audit"])
+    assert audits[0]["gradients"]
+    assert not audits[1]["gradients"]  # integers have none: the grid and the balls around the best must do
+    assert audits[1]["mean"][0] == pytest.approx(audits[0]["mean"][0], rel=0.05, abs=0.01)
+    assert run_command(["evaluate", str(run), "--samples", "2000", "--audit", "5"]) == 0
+    assert "after structured" in capsys.readouterr().out
     options = ["--rounds", "12", "--q", "1/2", "--seed", "1", "--out"]
     assert run_command(["simulate", str(artifact), *options, str(session)]) == 0
     assert run_command(["audit", str(session)]) == 0
