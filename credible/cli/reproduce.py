@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="lottery-ama, ca-ama, credible-auctions or regretnet-local.")],
+    paper: Annotated[
+        str, typer.Argument(help="lottery-ama, ca-ama, credible-auctions, regretnet-local or auction-mech.")
+    ],
     quick: Annotated[bool, typer.Option("--quick/--full", help="Minutes on a CPU, or the papers' sizes.")] = True,
     setting: Annotated[list[str] | None, typer.Option(help="Only these settings.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only these methods.")] = None,

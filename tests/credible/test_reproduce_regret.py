@@ -45,3 +45,29 @@ def test_rows_tell_regret_by_the_auditor(
         assert row["published_revenue"] > 0
     assert rows[2]["dsic"] == "exact"
     assert rows[2]["regret"] == 0
+
+
+def test_auction_mech_prints_the_right_baselines_beside_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--setting",
+        "single_4x1_uniform",
+        "--method",
+        "vcg",
+        "--method",
+        "ironed-myerson",
+        "--method",
+        "published",
+    ]
+    assert run_command(["reproduce", "auction-mech", *options, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    by_label = {row["label"]: row for row in rows}
+    vickrey, learned = by_label["Vickrey"], by_label["their learned network"]
+    assert vickrey["dsic"] == "exact"
+    assert vickrey["regret"] == 0
+    assert vickrey["revenue"] == pytest.approx(0.6, abs=0.003)
+    assert vickrey["published_regret"] == 0.198  # of another quantity: the note says so
+    assert "E[second - third]" in vickrey["note"]
+    assert by_label["Myerson, ironed, from a sample"]["revenue"] == pytest.approx(0.6125, abs=0.003)
+    assert learned["dsic"] == "approx"
+    assert learned["revenue"] is None
+    assert by_label["'Myerson' that never withholds"]["published_revenue"] > 0.6125 + 0.03
