@@ -46,6 +46,10 @@ def reproduce(
                 "--figures draws all figures of one seed on the CPU; it takes no --setting, --method, --csv, --seeds, "
                 "--device"
             )
+        from credible.reproduce.figures import FIGURES
+
+        if paper not in FIGURES:
+            raise UsageError(f"{paper} has no figures here, only {', '.join(FIGURES)} have")
         _draw(paper, figures, full=not quick, seed=seed, json=json)
         return
     lines = [

@@ -56,10 +56,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_papers_that_are_not_known_are_refused() -> None:
-    with pytest.raises(MalformedError, match="wanted one of ca-ama, credible-auctions, lottery-ama"):
+    with pytest.raises(MalformedError, match="wanted one of auction-mech, ca-ama, credible-auctions, lottery-ama"):
         tables.load("regretnet")
     assert run_command(["reproduce", "regretnet"]) == 3
     assert run_command(["reproduce", "ca-ama", "--setting", "nowhere"]) == 2
+    assert run_command(["reproduce", "auction-mech", "--figures", "nowhere"]) == 2  # it has none
 
 
 def test_the_rows_of_a_small_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +166,7 @@ def test_every_figure_is_drawn_with_its_numbers_beside_it(tmp_path: Path, monkey
     monkeypatch.setattr(figures, "LEAST", 4)
     for module in ("aggregated", "generator", "size_boost"):
         monkeypatch.setattr(f"mechanisms.training.{module}.POOL", 1024)
-    for paper in tables.papers():
+    for paper in figures.FIGURES:
         folder = tmp_path / paper
         assert run_command(["reproduce", paper, "--figures", str(folder)]) == 0
         assert run_command(["reproduce", paper, "--figures", str(folder)]) == 2  # nothing is overwritten
