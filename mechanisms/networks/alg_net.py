@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mechanisms.networks.layers import initial_layers, perceptron
-from mechanisms.outcome import Outcome
-
-CHUNK: Final = 1 << 14  # profiles that are worked on together
+from mechanisms.networks.network import Network
 
 
 def alg_layers(
@@ -59,32 +57,9 @@ def alg_outcome(
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class AlgNet:
-    """One trained network. Individually rational and feasible; truthful only as far as it was trained to be.
+class AlgNet(Network):
+    """One trained network of this kind."""
 
-    Attributes:
-        layers: Tensors of the perceptrons, one network each.
-        bidders: Number of bidders.
-        items: Number of items.
-        scale: Bids are divided by it, in units of value.
-    """
-
-    layers: Mapping[str, Tensor]
-    bidders: int
-    items: int
-    scale: float
-
-    @property
-    def truthful(self) -> bool:
-        """Never by a theorem."""
-        return False
-
-    def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
-        """Run one auction per profile of reports, in chunks that bound memory; gradients flow through."""
-        parts = []
-        for rows in torch.split(valuations, CHUNK):
-            allocation, payment = alg_outcome(self.layers, rows.to(torch.float32)[None] / self.scale)
-            parts.append((allocation[0].to(rows), payment[0].to(rows) * self.scale))
-        return Outcome(
-            allocation=torch.cat([shares for shares, _ in parts]), payment=torch.cat([due for _, due in parts])
-        )
+    def outcome(self, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
+        """Return allocation and payments of bids over the scale."""
+        return alg_outcome(self.layers, bids)

@@ -16,9 +16,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mechanisms.networks.layers import initial_layers, perceptron
-from mechanisms.outcome import Outcome
+from mechanisms.networks.network import Network
 
-CHUNK: Final = 1 << 14  # profiles that are worked on together
 SHIFT: Final = 18  # from a sum in 2^-28 to a table's index in 2^-10, in the exact twin
 
 
@@ -65,35 +64,12 @@ def regret_outcome(
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class RegretNet:
-    """One trained network. Individually rational and feasible; truthful only as far as it was trained to be.
+class RegretNet(Network):
+    """One trained network of this kind."""
 
-    Attributes:
-        layers: Tensors of the perceptrons, one network each.
-        bidders: Number of bidders.
-        items: Number of items.
-        scale: Bids are divided by it, in units of value.
-    """
-
-    layers: Mapping[str, Tensor]
-    bidders: int
-    items: int
-    scale: float
-
-    @property
-    def truthful(self) -> bool:
-        """Never by a theorem."""
-        return False
-
-    def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
-        """Run one auction per profile of reports, in chunks that bound memory; gradients flow through."""
-        parts = []
-        for rows in torch.split(valuations, CHUNK):
-            allocation, payment = regret_outcome(self.layers, rows.to(torch.float32)[None] / self.scale)
-            parts.append((allocation[0].to(rows), payment[0].to(rows) * self.scale))
-        return Outcome(
-            allocation=torch.cat([shares for shares, _ in parts]), payment=torch.cat([due for _, due in parts])
-        )
+    def outcome(self, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
+        """Return allocation and payments of bids over the scale."""
+        return regret_outcome(self.layers, bids)
 
 
 @final

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from mechanisms.networks.network import lone_utilities
 from mechanisms.networks.regret_net import RegretNet, regret_layers, regret_outcome
 from mechanisms.training.loop import fresh_profiles, step_generator
 from mechanisms.training.surrogate import autograd
@@ -93,12 +94,7 @@ class RegretNetTraining:
         self, values: Float[Tensor, "batch bidders items"], reports: Float[Tensor, "starts batch bidders items"]
     ) -> Float[Tensor, "starts batch bidders"]:
         """Return the utility of each bidder where it alone reports otherwise and the others tell the truth."""
-        n = self.bidders
-        alone = torch.eye(n, device=values.device, dtype=torch.bool)[:, None, :, None]  # (who, batch, bidder, item)
-        bids = torch.where(alone, reports[:, None], values[None, None])  # (starts, who, batch, bidder, item)
-        allocation, payment = regret_outcome(self.layers, bids.flatten(1, 2))
-        worth = (allocation.view(bids.shape) * values).sum(4) - payment.view(bids.shape[:4])
-        return torch.diagonal(worth, dim1=1, dim2=3)
+        return lone_utilities(regret_outcome, self.layers, values, reports)
 
     def misreport(
         self, values: Float[Tensor, "batch bidders items"], progress: float | Tensor

@@ -1,0 +1,68 @@
+"""What all networks share: running one as a mechanism, and what a bidder gets that alone reports otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechanisms.outcome import Outcome
+
+CHUNK: Final = 1 << 14  # profiles that are worked on together
+
+Rule = Callable[[Mapping[str, Tensor], Tensor], tuple[Tensor, Tensor]]  # layers and bids to allocation and payments
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """One trained network. Individually rational and feasible; truthful only as far as it was trained to be.
+
+    Attributes:
+        layers: Tensors of the perceptrons, one network each.
+        bidders: Number of bidders.
+        items: Number of items.
+        scale: Bids are divided by it, in units of value.
+    """
+
+    layers: Mapping[str, Tensor]
+    bidders: int
+    items: int
+    scale: float
+
+    @property
+    def truthful(self) -> bool:
+        """Never by a theorem."""
+        return False
+
+    def outcome(self, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
+        """Return allocation and payments of bids over the scale, with their autograd graph."""
+        raise NotImplementedError
+
+    def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
+        """Run one auction per profile of reports, in chunks that bound memory; gradients flow through."""
+        parts = []
+        for rows in torch.split(valuations, CHUNK):
+            allocation, payment = self.outcome(rows.to(torch.float32)[None] / self.scale)
+            parts.append((allocation[0].to(rows), payment[0].to(rows) * self.scale))
+        return Outcome(
+            allocation=torch.cat([shares for shares, _ in parts]), payment=torch.cat([due for _, due in parts])
+        )
+
+
+def lone_utilities(
+    rule: Rule,
+    layers: Mapping[str, Tensor],
+    values: Float[Tensor, "batch bidders items"],
+    reports: Float[Tensor, "starts batch bidders items"],
+) -> Float[Tensor, "starts batch bidders"]:
+    """Return the utility of each bidder where it alone reports otherwise and the others tell the truth."""
+    n = values.shape[1]
+    alone = torch.eye(n, device=values.device, dtype=torch.bool)[:, None, :, None]  # (who, batch, bidder, item)
+    bids = torch.where(alone, reports[:, None], values[None, None])  # (starts, who, batch, bidder, item)
+    allocation, payment = rule(layers, bids.flatten(1, 2))
+    worth = (allocation.view(bids.shape) * values).sum(4) - payment.view(bids.shape[:4])
+    return torch.diagonal(worth, dim1=1, dim2=3)
