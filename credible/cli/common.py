@@ -46,6 +46,20 @@ BidderSpec = Annotated[
 ]
 AuctioneerSpec = Annotated[str, typer.Option("--auctioneer", help=f"{AUCTIONEERS}; FILE.py:CLASS.")]
 
+SettingName = Annotated[
+    str | None, typer.Option("--setting", help="Values of a setting; uniform on the grid if left out.")
+]
+Participation = Annotated[
+    float,
+    typer.Option(
+        "--participation", help="Chance that a bidder comes, unless the setting says who comes.", min=0, max=1
+    ),
+]
+Audits = Annotated[int, typer.Option("--k", help="Rounds audited, for published.", min=1)]
+Chance = Annotated[str, typer.Option("--q", help="Chance of an audit, for prompt, as a fraction.")]
+EpochRounds = Annotated[int, typer.Option("--epoch", help="Rounds of an epoch, for prompt.", min=1)]
+Gains = Annotated[str, typer.Option("--gains", help="kept, or returned to bidders on detection (spec 9.2).")]
+Processes = Annotated[int, typer.Option("--processes", help="Processes; all cores if 0.", min=0, max=256)]
 Context = Annotated[
     str, typer.Option("--context", help="Public integers of every round (a reserve), if the artifact takes any: 0,500.")
 ]

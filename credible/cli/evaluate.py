@@ -19,9 +19,7 @@ from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
 
 if TYPE_CHECKING:
-    from mechanisms.evaluation import Audit
     from mechanisms.outcome import Mechanism
-    from mechanisms.valuations import ValuationModel
 
 
 def evaluate(
@@ -77,8 +75,8 @@ def measured(
     import torch
 
     from mechanisms.classic import SecondPrice, best_reserves, vcg
+    from mechanisms.evaluation import audit_values, evaluate_exact
     from mechanisms.evaluation import evaluate as measure
-    from mechanisms.evaluation import evaluate_exact
     from mechanisms.evaluation.exact import ExactMechanism
     from mechanisms.training.loop import step_generator
 
@@ -119,19 +117,8 @@ def measured(
     }  # fmt: skip
     if audit:
         audited = mechanism if is_run else ExactMechanism(engine, Fraction(grid.unit), certified=certified)
-        figures["audit"] = asdict(_audit(audited, values, audit, seed))
+        figures["audit"] = asdict(audit_values(audited, values, profiles=audit, seed=seed))
     return figures, chosen
-
-
-def _audit(mechanism: Mechanism, values: ValuationModel, profiles: int, seed: int) -> Audit:
-    """Search for misreports within the range of the values (EVAL-4)."""
-    from mechanisms.evaluation import audit_regret
-    from mechanisms.training.loop import step_generator
-
-    seen = values.sample(20_000, step_generator(seed, 13, 0)).float()
-    drawn = values.sample(profiles, step_generator(seed, 14, 0)).float()
-    low, high = drawn.amin(0).minimum(seen.amin(0)), drawn.amax(0).maximum(seen.amax(0))
-    return audit_regret(mechanism, drawn, low=low, high=high, seed=seed)
 
 
 def audit_rows(audit: dict[str, Any]) -> list[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets as system
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +12,17 @@ import typer
 
 from credible.cli.common import (
     AuctioneerSpec,
+    Audits,
     BidderSpec,
+    Chance,
     Context,
+    EpochRounds,
+    Gains,
     Json,
+    Participation,
+    Processes,
     Seed,
+    SettingName,
     UsageError,
     bar,
     context_of,
@@ -33,18 +39,16 @@ def market(
     preset: Annotated[str, typer.Option(help="prompt, published, or default: neither log nor audit.")] = "prompt",
     auctioneer: AuctioneerSpec = "honest",
     bidders: BidderSpec = "truthful",
-    setting: Annotated[str | None, typer.Option(help="Values of a setting; uniform on the grid if left out.")] = None,
+    setting: SettingName = None,
     context: Context = "",
-    participation: Annotated[
-        float, typer.Option(help="Chance that a bidder comes, unless the setting says who comes.", min=0, max=1)
-    ] = 1.0,
-    k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 1,
-    q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
-    epoch: Annotated[int, typer.Option(help="Rounds of an epoch, for prompt.", min=1)] = 5,
-    gains: Annotated[str, typer.Option(help="kept, or returned to bidders on detection (spec 9.2).")] = "kept",
+    participation: Participation = 1.0,
+    k: Audits = 1,
+    q: Chance = "1/10",
+    epoch: EpochRounds = 5,
+    gains: Gains = "kept",
     factor: Annotated[str, typer.Option(help="Multiplies the penalty that spec 9 asks for, as a fraction.")] = "1",
     out: Annotated[Path | None, typer.Option(help="File of finished blocks; the same command goes on from it.")] = None,
-    processes: Annotated[int, typer.Option(help="Processes; all cores if 0.", min=0, max=256)] = 0,
+    processes: Processes = 0,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
@@ -61,7 +65,7 @@ def market(
     data = read_input(file, MAX_BYTES)
     if out is not None and seed is None:
         raise UsageError("--out needs --seed: a run that goes on must draw what it drew")
-    secret = Secrets.seeded(seed).agents() if seed is not None else system.token_bytes(32)
+    secret = (Secrets.fresh() if seed is None else Secrets.seeded(seed)).agents()
     header = Engine(data).artifact.header
     session = min(session, rounds)
     try:

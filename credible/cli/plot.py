@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets as system
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +12,17 @@ import typer
 
 from credible.cli.common import (
     AuctioneerSpec,
+    Audits,
     BidderSpec,
+    Chance,
     Context,
+    EpochRounds,
+    Gains,
     Json,
+    Participation,
+    Processes,
     Seed,
+    SettingName,
     UsageError,
     context_of,
     read_input,
@@ -47,16 +53,16 @@ def plot(
     preset: Annotated[str, typer.Option(help="prompt or published.")] = "prompt",
     auctioneer: AuctioneerSpec = "inflate:0.1",
     bidders: BidderSpec = "truthful",
-    setting: Annotated[str | None, typer.Option(help="Values of a setting; uniform on the grid if left out.")] = None,
+    setting: SettingName = None,
     context: Context = "",
-    participation: Annotated[float, typer.Option(help="Chance that a bidder comes.", min=0, max=1)] = 1.0,
-    k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 10,
-    q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
-    epoch: Annotated[int, typer.Option(help="Rounds of an epoch, for prompt.", min=1)] = 5,
-    gains: Annotated[str, typer.Option(help="kept, or returned to bidders on detection (spec 9.2).")] = "kept",
+    participation: Participation = 1.0,
+    k: Audits = 10,
+    q: Chance = "1/10",
+    epoch: EpochRounds = 5,
+    gains: Gains = "kept",
     audit: Annotated[str, typer.Option(help="Cost of one audit in units of g, for audit-cost.")] = "1/100",
     capital: Annotated[str, typer.Option(help="Cost of holding a deposit, a share of it, for audit-cost.")] = "1/50",
-    processes: Annotated[int, typer.Option(help="Processes; all cores if 0.", min=0, max=256)] = 1,
+    processes: Processes = 1,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
@@ -79,7 +85,7 @@ def plot(
         )
     if output.suffix not in FORMATS:
         raise UsageError(f"{output} is to hold a figure, wanted a name that ends in {', '.join(FORMATS)}")
-    secret = Secrets.seeded(seed).agents() if seed is not None else system.token_bytes(32)
+    secret = (Secrets.fresh() if seed is None else Secrets.seeded(seed)).agents()
     try:
         asked = []
         for file in files:

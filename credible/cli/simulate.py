@@ -10,10 +10,16 @@ import typer
 
 from credible.cli.common import (
     AuctioneerSpec,
+    Audits,
     BidderSpec,
+    Chance,
     Context,
+    EpochRounds,
+    Gains,
     Json,
+    Participation,
     Seed,
+    SettingName,
     UsageError,
     bar,
     context_of,
@@ -37,16 +43,14 @@ def simulate(
     preset: Annotated[str, typer.Option(help="prompt or published (spec 7.3).")] = "prompt",
     auctioneer: AuctioneerSpec = "honest",
     bidders: BidderSpec = "truthful",
-    setting: Annotated[str | None, typer.Option(help="Values of a setting; uniform on the grid if left out.")] = None,
+    setting: SettingName = None,
     context: Context = "",
-    participation: Annotated[
-        float, typer.Option(help="Chance that a bidder comes, unless the setting says who comes.", min=0, max=1)
-    ] = 1.0,
-    k: Annotated[int, typer.Option(help="Rounds audited, for published.", min=1)] = 1,
-    q: Annotated[str, typer.Option(help="Chance of an audit, for prompt, as a fraction.")] = "1/10",
-    epoch: Annotated[int, typer.Option(help="Rounds of an epoch, for prompt.", min=1)] = 5,
+    participation: Participation = 1.0,
+    k: Audits = 1,
+    q: Chance = "1/10",
+    epoch: EpochRounds = 5,
     profile: Annotated[str, typer.Option(help="P1, or P0: the opening comes with the bid (spec 3.9).")] = "P1",
-    gains: Annotated[str, typer.Option(help="kept, or returned to bidders on detection (spec 9.2).")] = "kept",
+    gains: Gains = "kept",
     valuation: Annotated[
         str, typer.Option(help="additive, or unit_demand: nobody wins two items (spec 3.15).")
     ] = "additive",
@@ -80,8 +84,7 @@ def simulate(
         {
             **options,
             "auctioneer": spec_digest(auctioneer), "bidders": spec_digest(bidders), "command": "simulate",
-            "context": context, "epoch": epoch,
-            "k": k,
+            "context": context, "epoch": epoch, "k": k,
             "participation": str(participation), "preset": preset, "q": q, "rounds": rounds,
             "seed": "none" if seed is None else str(seed), "setting": setting or "none",
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from credible.reports.style import new, save
 from credible.simulation.deterrence import best_independent, best_stream
 from protocol.penalties import Requirement, detection_fixed, detection_independent, penalty_stream
 
@@ -22,14 +23,9 @@ def draw(path: Path, needed: Requirement, rounds: int, k: int, q: Fraction, lag:
         q: Chance of an audit, for "prompt".
         lag: L, for "prompt".
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     published = needed.preset == "published"
     g = max(needed.gain_bound, 1)
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    figure, axes = new(3, width=13, height=3.8)
     factors = [Fraction(n, 20) for n in range(0, 31)]
     profits = [float(_profit(published, rounds, k, q, lag, Fraction(needed.penalty, g) * f)) for f in factors]
     axes[0].plot([float(f) for f in factors], profits)
@@ -47,8 +43,7 @@ def draw(path: Path, needed: Requirement, rounds: int, k: int, q: Fraction, lag:
     chance = [float(detection_fixed(rounds, k, w) if published else detection_independent(q, w)) for w in deviating]
     axes[2].plot(list(deviating), chance)
     axes[2].set(xlabel="deviating rounds w", ylabel="chance to be caught", ylim=(0, 1.02), title="Detection")
-    figure.savefig(path)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _profit(published: bool, rounds: int, k: int, q: Fraction, lag: int, penalty: Fraction) -> Fraction:

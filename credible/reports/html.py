@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Final
 
-from credible.reports.blocks import Part, Picture, Table
+from credible.reports.blocks import Part, Picture
 
 WORST: Final = ("invalid", "deviation", "malformed", "inconclusive", "holds", "")
 WORDS: Final = {
@@ -29,7 +29,6 @@ def build_report(title: str, parts: Sequence[Part]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["drawn"] = Markup  # figures are drawn here; matplotlib escapes names
     environment.tests["picture"] = lambda block: isinstance(block, Picture)
-    environment.tests["table"] = lambda block: isinstance(block, Table)
     template = environment.from_string(resources.files("credible.reports").joinpath("page.html").read_text("utf-8"))
     judged = sorted(parts, key=lambda part: WORST.index(part.state))
     return template.render(title=title, parts=parts, judged=judged, words=WORDS, marks=MARKS)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from credible.money import format_fine
 from credible.reports.blocks import Part, Picture, Section, Table, numbers
 from credible.reports.style import COLOURS, GREY, inline, new
-from credible.simulation.deterrence import steady_epochs
+from credible.simulation.agents import Terms
+from credible.simulation.questions import worst_case
 from protocol.errors import MalformedError
 from protocol.manifest import Manifest
-from protocol.penalties import detection_fixed, detection_independent, requirement
+from protocol.penalties import requirement
 from protocol.session import Session
 from protocol.verify import NOT_TRUSTED, Trust, Verdict, verify_path
 
@@ -31,7 +30,7 @@ MEANINGS: Final = {
     "7.4": "a round that was drawn for audit was not shown",
     "7.5": "the published result of a round is not what the announced mechanism computes from its bids",
 }
-LONG: Final = 400  # epochs, and rounds of one, that the best strategy is computed for
+LONG: Final = 400  # rounds of an epoch at most: a foreign manifest is not to cost minutes
 MARKS: Final = 1000  # of a timeline that are drawn one by one
 LISTED: Final = 200  # findings that a report lists
 KINDS: Final = (
@@ -167,11 +166,10 @@ def _verdict(verdict: Verdict, session: Session) -> tuple[str, list[str]]:
 def _met(manifest: Manifest, deviating: int) -> float:
     """Return the chance that an audit meets one of so many deviating rounds, as many in each epoch as may be."""
     audit = manifest.audit
-    if audit.mode == "fixed":
-        return float(detection_fixed(manifest.epoch_rounds, audit.k, min(deviating, manifest.epoch_rounds)))
     if audit.mode == "exposure":
         return 1 - (1 - min((e.num / e.den for e in audit.exposures), default=0.0)) ** deviating
-    return float(detection_independent(Fraction(audit.q_num, audit.q_den), deviating))
+    rules = _terms(manifest)
+    return float(rules.detection(min(deviating, rules.rounds)))
 
 
 def _who(party: str) -> str:
@@ -301,12 +299,8 @@ def _timeline(verdict: Verdict, session: Session) -> Section:
 
 def _deterrence(manifest: Manifest, *, convicted: bool) -> Section:
     """Return what the rule finds and what it deters."""
-    audit, total, money = manifest.audit, manifest.rounds, manifest.money
-    fixed = audit.mode == "fixed"
-    span = manifest.epoch_rounds if fixed else total
-    counts = sorted({max(1, round(span ** (step / 24))) for step in range(25)})
-    rate = Fraction(audit.k, manifest.epoch_rounds) if fixed else Fraction(audit.q_num or 1, audit.q_den)
-    chances = [float(detection_fixed(span, audit.k, w) if fixed else detection_independent(rate, w)) for w in counts]
+    audit, money, rules = manifest.audit, manifest.money, _terms(manifest)
+    counts = sorted({max(1, round(rules.rounds ** (step / 24))) for step in range(25)})
     deters = _deters(manifest)
     title = "What cheating costs" if convicted else "Why cheating does not pay"
     section = Section(title if deters else "What stands against cheating")
@@ -315,6 +309,7 @@ def _deterrence(manifest: Manifest, *, convicted: bool) -> Section:
             "The chance of an audit differs by round; each is high enough for what the round is worth (9.10)."
         ]
         return section
+    chances = [float(rules.detection(w)) for w in counts]
     kept = bool(money.penalty) and money.gains == "kept"  # the strategies are computed for gains that are kept
     figure, drawn = new(2 if kept else 1, width=9.2 if kept else 4.8, height=3.2)
     axes = drawn if kept else [drawn]
@@ -322,7 +317,7 @@ def _deterrence(manifest: Manifest, *, convicted: bool) -> Section:
     axes[0].set(xscale="log", ylim=(-0.02, 1.04), xlabel="deviating rounds", ylabel="chance that one is drawn",
                 title="What audits find")  # fmt: skip
     if kept:
-        _best_curve(manifest, axes[1])
+        _best_curve(rules, axes[1])
     rows = [(f"{w:,}", f"{chance:.4f}") for w, chance in zip(counts, chances, strict=True)]
     behind = Table(("deviating rounds", "chance that one is drawn"), rows, "", numbers(0, 1), folded=True)
     caption = f"The chance that at least one of so many deviating rounds is drawn ({_rules_text(manifest)})."
@@ -348,41 +343,41 @@ def _deterrence(manifest: Manifest, *, convicted: bool) -> Section:
     return section
 
 
+def _terms(manifest: Manifest) -> Terms:
+    """Return a manifest's rules as the economics knows them: of one epoch, where k rounds of each are audited."""
+    audit, money = manifest.audit, manifest.money
+    fixed = audit.mode == "fixed"
+    return Terms(
+        preset="published" if fixed else "prompt",
+        rounds=manifest.epoch_rounds if fixed else manifest.rounds,
+        epoch=manifest.epoch_rounds if fixed else min(manifest.epoch_rounds, LONG),
+        k=max(audit.k, 1),
+        q=Fraction(audit.q_num or 1, audit.q_den),
+        lag=audit.lag,
+        gain_bound=max(money.gain_bound, 1),
+        penalty=money.penalty,
+        gains=money.gains,
+    )
+
+
 def _deters(manifest: Manifest) -> bool:
     """Return whether the penalty exceeds what spec 9 asks for, so that no strategy gains on average."""
-    money, audit = manifest.money, manifest.audit
+    money, rules = manifest.money, _terms(manifest)
     if not money.penalty:
         return False
-    if audit.mode == "exposure":
+    if manifest.audit.mode == "exposure":
         return True  # a session that holds keeps rule 9.10
-    preset = "published" if audit.mode == "fixed" else "prompt"
-    rate = Fraction(audit.q_num, audit.q_den) if preset == "prompt" else Fraction(1)
     needed = requirement(
-        preset, g=money.gain_bound, rounds=manifest.epoch_rounds, k=max(audit.k, 1), q=rate, lag=audit.lag,
+        rules.preset, g=money.gain_bound, rounds=rules.rounds, k=rules.k, q=rules.q, lag=rules.lag,
         coins=2**manifest.aborting, gains=money.gains,
     )  # fmt: skip
     return money.penalty >= needed.penalty
 
 
-def _best_curve(manifest: Manifest, axes: Any) -> None:
+def _best_curve(rules: Terms, axes: Any) -> None:
     """Draw what the best strategy earns where every round gains g, by the size of the penalty (spec 9.3, 9.7)."""
-    audit, money, length = manifest.audit, manifest.money, manifest.epoch_rounds
-    fixed = audit.mode == "fixed"
-    if fixed:
-        counts = _some(length)
-        found = [float(detection_fixed(length, audit.k, w)) for w in counts]
-    else:
-        rate = Fraction(audit.q_num, audit.q_den)
-        counts = list(range(min(length, LONG) + 1))
-        missed = np.array([1 - float(detection_independent(rate, w)) for w in counts])
     factors = [step / 20 for step in range(31)]
-    profits = []
-    for factor in factors:
-        penalty = factor * money.penalty / max(money.gain_bound, 1)
-        if fixed:
-            profits.append(max(w - chance * penalty for w, chance in zip(counts, found, strict=True)))
-        else:
-            profits.append(steady_epochs([missed] * min(manifest.epochs, LONG), penalty))
+    profits = [worst_case(rules, factor * rules.penalty / rules.gain_bound) for factor in factors]
     axes.plot(factors, profits, color=COLOURS[1])
     axes.axvline(1, color=GREY, linestyle=":", label="the penalty of this session")
     axes.set(ylim=(-0.02 * max(*profits, 1e-9), None), xlabel="penalty / penalty of this session",
@@ -390,21 +385,15 @@ def _best_curve(manifest: Manifest, axes: Any) -> None:
     axes.legend(loc="center right")
 
 
-def _some(rounds: int) -> list[int]:
-    return sorted({0, rounds, *(round(rounds ** (step / 60)) for step in range(61))})
-
-
 def _money(session: Session) -> Section:
     """Return deposits, and what settlements moved."""
     manifest = session.manifest
-    money, moved = manifest.money, Counter[str]()
-    rows = []
+    money, rows = manifest.money, []
     for epoch, state in sorted(session.epochs.items()):
         if state.settlement is None:
             continue
         for amount in state.settlement.amounts:
             who = _account(amount.account, session)
-            moved[who] += amount.amount
             rows.append((str(epoch), type(state.settlement).__name__.lower(), who, _amount(amount.amount, manifest)))
     settled = sum(state.settlement is not None for state in session.epochs.values())
     section = Section(

@@ -307,16 +307,12 @@ def _run(line: Published, done: Trained, *, full: bool, seed: int, device: torch
 
 
 def _audit(mechanism: Mechanism, values: ValuationModel, *, full: bool) -> dict[str, Any]:
-    """Return the auditor's regret of a network, in units of value; reports stay within the range of the values."""
-    from mechanisms.evaluation import audit_regret
-    from mechanisms.training.loop import step_generator
+    """Return the auditor's regret of a network, in units of value, and how it was searched."""
+    from mechanisms.evaluation import audit_values
 
-    seen = values.sample(20_000, step_generator(12345, 13, 0)).float()
-    drawn = values.sample(1000 if full else 200, step_generator(12345, 14, 0)).float()
-    low, high = drawn.amin(0).minimum(seen.amin(0)), drawn.amax(0).maximum(seen.amax(0))
-    audit = audit_regret(mechanism, drawn, low=low, high=high, seed=12345)
-    tried = audit.curve[-1].reports
+    audit = audit_values(mechanism, values, profiles=1000 if full else 200, seed=12345)
     unfinished = ", unfinished" if audit.unfinished else ""
+    tried = audit.curve[-1].reports
     search = f"auditor, {tried:,} reports for each of {audit.profiles} profiles and bidders{unfinished}"
     return {"regret": audit.regret, "largest": max(audit.largest), "search": search}
 

@@ -12,6 +12,7 @@ import msgspec
 
 from credible import settings as store
 from credible.records.values import valuation_model
+from credible.reports.style import COLOURS
 from credible.runs import objective_of, schedule_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 EQUAL_REVENUE: Final = ("equal_revenue_001", "equal_revenue_002", "equal_revenue_005", "equal_revenue_01")
 TARGETS: Final = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)  # of the mean loss; ca-ama, figure 5
-COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # told apart by colour-blind eyes
 LEAST: Final = 50  # iterations of a training
 SAMPLES: Final = 50_000  # of a profile
 Rows = list[dict[str, object]]

@@ -87,14 +87,18 @@ class AgentScenario:
 
     Args:
         players: The agents, with one lane.
-        names: Of the bidders, in seat order.
+
+    Raises:
+        ValueError: If there are more lanes, or the terms know no audits.
     """
 
-    def __init__(self, players: Players, names: Sequence[str] = ()) -> None:
+    def __init__(self, players: Players) -> None:
         if players.lanes != 1 or players.rules.preset == DEFAULT:
-            raise ValueError("a session has one lane and audits")
+            raise ValueError(
+                f"a session has one lane and audits, got {players.lanes} lanes and preset {players.rules.preset}"
+            )
         self.players = players
-        self.seats = list(names) or [f"bidder-{seat}" for seat in range(players.header.bidders)]
+        self.seats = [f"bidder-{seat}" for seat in range(players.header.bidders)]
         self.auctioneer: type[Auctioneer] = type("PlayedAuctioneer", (PlayedAuctioneer,), {"scenario": self})
         self.submitted: dict[int, Submitted] = {}
         self.receipts: dict[int, bytes] = {}  # of bids that were dropped in this run, by round

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -70,19 +69,37 @@ class Plan:
         return -(-self.sessions // self.lanes)
 
 
-@dataclass(slots=True)
-class Totals:
-    """Sums over markets; fine units, exact.
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The sums of a finished block, as the state file keeps them.
 
     Attributes:
-        sessions: Markets added up.
-        sums: By name of `COUNTED`.
+        block: Its number.
+        sessions: Markets in it.
+        sums: By name of `COUNTED`, fine units, exact.
         squares: Of a market's sum, by name of `SQUARED`.
-        utility: By agent.
+        utility: By agent, fine units.
         series: Sums by point of time, see `Economy.series`.
         bids: Sums of bids by agent and point of time, grid units.
         values: The same of values.
+        peak_rss_bytes: Most memory that its process has held.
+        seconds: Since the run began when it was written, earlier runs included.
     """
+
+    block: int
+    sessions: int
+    sums: dict[str, int]
+    squares: dict[str, float]
+    utility: list[int]
+    series: dict[str, list[float]]
+    bids: list[list[float]]
+    values: list[list[float]]
+    peak_rss_bytes: int
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over the markets of some blocks; attributes as in `Block`."""
 
     sessions: int = 0
     sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
@@ -92,19 +109,18 @@ class Totals:
     bids: list[list[float]] = field(default_factory=list)
     values: list[list[float]] = field(default_factory=list)
 
-    def add(self, other: Mapping[str, Any]) -> None:
-        """Add what `play_block` returned."""
-        self.sessions += other["sessions"]
+    def add(self, block: Block) -> None:
+        """Add a block."""
+        self.sessions += block.sessions
         for name in COUNTED:
-            self.sums[name] += other["sums"][name]
+            self.sums[name] += block.sums[name]
         for name in SQUARED:
-            self.squares[name] += other["squares"][name]
-        self.utility = [
-            a + b for a, b in zip(self.utility or [0] * len(other["utility"]), other["utility"], strict=True)
-        ]
-        for name, points in other["series"].items():
+            self.squares[name] += block.squares[name]
+        mine = self.utility or [0] * len(block.utility)
+        self.utility = [a + b for a, b in zip(mine, block.utility, strict=True)]
+        for name, points in block.series.items():
             self.series[name] = _plus(self.series.get(name), points)
-        for kept, more in ((self.bids, other["bids"]), (self.values, other["values"])):
+        for kept, more in ((self.bids, block.bids), (self.values, block.values)):
             kept[:] = [_plus(kept[agent] if kept else None, points) for agent, points in enumerate(more)]
 
     def mean(self, name: str, share_bits: int) -> tuple[float, float]:
@@ -129,8 +145,8 @@ def players_of(plan: Plan, engine: Engine, first: int, lanes: int) -> Players:
     )  # fmt: skip
 
 
-def play_block(plan: Plan, engine: Engine, block: int) -> dict[str, Any]:
-    """Play one block and return its sums, as `Totals.add` takes them."""
+def play_block(plan: Plan, engine: Engine, block: int) -> Block:
+    """Play one block and return its sums."""
     first = block * plan.lanes
     lanes = min(plan.lanes, plan.sessions - first)
     players, header = players_of(plan, engine, first, lanes), engine.artifact.header
@@ -138,17 +154,17 @@ def play_block(plan: Plan, engine: Engine, block: int) -> dict[str, Any]:
     economy = Economy(players, coins)
     ledger = economy.run()
     columns = {name: getattr(ledger, name) for name in COUNTED}
-    return {
-        "block": block,
-        "sessions": lanes,
-        "sums": {name: sum(column.tolist()) for name, column in columns.items()},
-        "squares": {name: float((columns[name].astype(np.float64) ** 2).sum()) for name in SQUARED},
-        "utility": [sum(row.tolist()) for row in ledger.utility],
-        "series": {name: points.tolist() for name, points in economy.series.items()},
-        "bids": economy.bidding[0].tolist(),
-        "values": economy.bidding[1].tolist(),
-        "peak_rss_bytes": peak_rss(),
-    }
+    return Block(
+        block=block,
+        sessions=lanes,
+        sums={name: sum(column.tolist()) for name, column in columns.items()},
+        squares={name: float((columns[name].astype(np.float64) ** 2).sum()) for name in SQUARED},
+        utility=[sum(row.tolist()) for row in ledger.utility],
+        series={name: points.tolist() for name, points in economy.series.items()},
+        bids=economy.bidding[0].tolist(),
+        values=economy.bidding[1].tolist(),
+        peak_rss_bytes=peak_rss(),
+    )
 
 
 def peak_rss() -> int:
@@ -164,12 +180,12 @@ def _begin(plan: Plan) -> None:
     _worker.append((plan, Engine(plan.artifact)))
 
 
-def _play(block: int) -> dict[str, Any]:
+def _play(block: int) -> Block:
     plan, engine = _worker[0]
     return play_block(plan, engine, block)
 
 
-def _results(plan: Plan, blocks: Sequence[int], processes: int) -> Iterator[dict[str, Any]]:
+def _results(plan: Plan, blocks: Sequence[int], processes: int) -> Iterator[Block]:
     """Play blocks, a few at a time, and yield their sums as they come."""
     if processes == 1 or len(blocks) == 1:
         engine = Engine(plan.artifact)
@@ -178,7 +194,7 @@ def _results(plan: Plan, blocks: Sequence[int], processes: int) -> Iterator[dict
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(blocks)), context, _begin, (plan,)) as pool:
-        waiting: set[Future[dict[str, Any]]] = set()
+        waiting: set[Future[Block]] = set()
         left = iter(blocks)
         try:
             for block in left:
@@ -209,7 +225,7 @@ def play(
         progress: Told the scheduled rounds that are done.
 
     Returns:
-        The sums, seconds of this and earlier runs, and the most memory that all processes together have held.
+        The sums, seconds of this and earlier runs, and a bound on the memory that all processes together have held.
 
     Raises:
         MalformedError: If the state is damaged.
@@ -221,66 +237,47 @@ def play(
     if state is not None and state.exists():
         for entry in _read_state(state, plan, digest):
             totals.add(entry)
-            done.add(entry["block"])
-            before = max(before, entry["seconds"])
+            done.add(entry.block)
+            before = max(before, entry.seconds)
     elif state is not None:
         state.parent.mkdir(parents=True, exist_ok=True)
-        write_file(state, json.dumps({"plan": digest}).encode("ascii") + b"\n")
+        write_file(state, msgspec.json.encode({"plan": digest}) + b"\n")
     progress(totals.sessions * plan.rules.rounds)
     blocks = [block for block in range(plan.blocks) if block not in done]
-    started, peaks = time.perf_counter(), dict[int, int]()
+    started, highest = time.perf_counter(), 0
     for result in _results(plan, blocks, processes):
         totals.add(result)
-        peaks[result["block"]] = result["peak_rss_bytes"]
+        highest = max(highest, result.peak_rss_bytes)
         if state is not None:
-            entry = {**result, "seconds": before + time.perf_counter() - started}
+            entry = msgspec.structs.replace(result, seconds=before + time.perf_counter() - started)
             with state.open("ab") as file:
-                file.write(json.dumps(entry).encode("ascii") + b"\n")
+                file.write(msgspec.json.encode(entry) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         progress(totals.sessions * plan.rules.rounds)
     alone = processes == 1 or len(blocks) < 2
-    children = 0 if alone else max(peaks.values(), default=0) * min(processes, len(blocks))
+    children = 0 if alone else highest * min(processes, len(blocks))
     return totals, before + time.perf_counter() - started, peak_rss() + children
 
 
 def plan_digest(plan: Plan) -> str:
     """Return what tells two plans apart, hex."""
-    values = plan.values
-    pools = [
-        b"" if part is None else part.tobytes() for part in (plan.values.pool, plan.values.seated, plan.values.path)
-    ]
-    rules = plan.rules
+    values, rules = plan.values, plan.rules
+    pools = [b"" if part is None else part.tobytes() for part in (values.pool, values.seated, values.path)]
     return hash_of(
         "market",
         {
-            "context": [str(value) for value in plan.context],
             "artifact": plan.artifact.hex(), "auctioneer": spec_digest(plan.auctioneer),
-            "bidders": spec_digest(plan.bidders),
-            "lanes": plan.lanes, "pools": [pool.hex() for pool in pools], "secret": plan.secret.hex(),
-            "participation": str(values.participation), "sessions": plan.sessions,
+            "bidders": spec_digest(plan.bidders), "context": [str(value) for value in plan.context],
+            "lanes": plan.lanes, "participation": str(values.participation), "pools": [pool.hex() for pool in pools],
             "rules": [rules.preset, rules.gains, str(rules.q)]
             + [str(n) for n in (rules.rounds, rules.epoch, rules.k, rules.lag, rules.penalty)],
+            "secret": plan.secret.hex(), "sessions": plan.sessions,
         },
     ).hex()  # fmt: skip
 
 
-class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A finished block as the state file keeps it; fields as in `Totals`."""
-
-    block: int
-    sessions: int
-    sums: dict[str, int]
-    squares: dict[str, float]
-    utility: list[int]
-    series: dict[str, list[float]]
-    bids: list[list[float]]
-    values: list[list[float]]
-    peak_rss_bytes: int
-    seconds: float
-
-
-def _read_state(path: Path, plan: Plan, digest: str) -> list[dict[str, Any]]:
+def _read_state(path: Path, plan: Plan, digest: str) -> list[Block]:
     """Return the finished blocks; a last line that an interruption cut short is dropped from the file.
 
     Raises:
@@ -306,4 +303,4 @@ def _read_state(path: Path, plan: Plan, digest: str) -> list[dict[str, Any]]:
             raise MalformedError(f"{path}: block {block.block} holds other sums")
     if lines[-1]:  # no newline: the last write was cut short
         write_file(path, b"".join(line + b"\n" for line in lines[:-1]))
-    return [msgspec.to_builtins(block) for block in blocks]
+    return blocks

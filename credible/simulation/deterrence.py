@@ -138,13 +138,8 @@ def optimal_fixed(sample: Floats, rounds: int, k: int, penalty: float) -> tuple[
         The value, and thresholds (T, T): deviate in a round, after so many deviations, if the gain is above.
     """
     missed = np.array([float(1 - detection_fixed(rounds, k, w)) for w in range(rounds + 1)])
-    value = -penalty * (1 - missed)
-    thresholds = np.zeros((rounds, rounds))
-    for index in range(rounds - 1, -1, -1):
-        made = np.arange(index + 1)
-        thresholds[index, : index + 1] = least = value[made] - value[made + 1]
-        value = value[made + 1] + np.maximum(sample[:, None], least[None]).mean(axis=0)
-    return float(value[0]), thresholds
+    value, (thresholds,) = optimal_epochs(sample, [missed], penalty)  # the whole session is one epoch
+    return value, thresholds
 
 
 def optimal_stream(sample: Floats, rounds: int, q: float, lag: int, penalty: float) -> tuple[float, Floats]:

@@ -177,11 +177,10 @@ class Economy:
             convicted |= (deviated & (drawn[:, place] | self.players.auctioneer.splits)) | seen
             where = np.flatnonzero(self._running & drawn[:, place])
             if self.players.readers and len(where):
-                kept.append((index, where, _only(submitted, where)))
+                kept.append((index, where, submitted.of(where)))
         ledger.audited += drawn.sum(axis=1) * self._running
         for index, where, submitted in kept:
             bids = submitted.bids * submitted.participation[:, :, None]
-            bids.flags.writeable = False
             self.players.disclose(index, where, submitted.values, bids, submitted.participation)
         if rules.preset == DEFAULT:  # nobody looks
             convicted[:] = False
@@ -214,8 +213,7 @@ class Economy:
         changed = (shares != allocation).any(axis=(1, 2)) | (paid != payment).any(axis=1)
         dropped = (submitted.dropped & running[:, None]).any(axis=1)
         seen = dropped | _seen(bids, here, shares, paid, unit)  # each bidder checks its own row (spec 1.4)
-        fresh = shares is not allocation and changed.any()
-        won = draw_many(shares if fresh else allocation, self._coins.lottery(index))
+        won = draw_many(shares, self._coins.lottery(index))
         won[~running] = -1
         due = allocation, payment
         if dropped.any():  # what would have been, had every bid been logged
@@ -262,8 +260,8 @@ class Economy:
         ledger.revenue += revenue
         ledger.honest += due
         stake = self.rules.gain_bound if self.rules.preset != DEFAULT else 0
-        ledger.forfeited += stake * (submitted.silent & running[:, None]).sum(axis=1)
         silent = submitted.silent & running[:, None]
+        ledger.forfeited += stake * silent.sum(axis=1)
         for agent, (bidder, seats) in enumerate(zip(players.bidders, players.seats, strict=True)):
             worth = bidder.worth(submitted.values[:, seats], shares[:, seats]).sum(axis=1)
             lost = paid[:, seats].sum(axis=1) + stake * silent[:, seats].sum(axis=1)
@@ -290,14 +288,3 @@ def _seen(bids: Counts, here: Flags, shares: Counts, paid: Counts, unit: int) ->
     impossible = (shares < 0).any(axis=(1, 2)) | (paid < 0).any(axis=1) | (shares.sum(axis=1) > unit).any(axis=1)
     absent = ((shares != 0).any(axis=2) & ~here).any(axis=1)
     return np.asarray(above | impossible | absent)
-
-
-def _only(submitted: Submitted, lanes: Counts) -> Submitted:
-    return Submitted(
-        submitted.values[lanes],
-        submitted.bids[lanes],
-        submitted.present[lanes],
-        submitted.late[lanes],
-        submitted.silent[lanes],
-        submitted.dropped[lanes],
-    )

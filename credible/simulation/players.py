@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class Submitted:
     late: Flags
     silent: Flags
     dropped: Flags
+
+    def of(self, lanes: Counts) -> Submitted:
+        """Return what bidders do in some lanes."""
+        return Submitted(*(getattr(self, part.name)[lanes] for part in fields(self)))
 
     @property
     def participation(self) -> Flags:
@@ -94,6 +99,9 @@ class Players:
         self.bidders, self.auctioneer, self.lanes, self.context = list(bidders), auctioneer, lanes, context
         self._drawn = Draws(secret, "values", first, lanes)
         prior = lambda count: values.draw(Draws(secret, "prior", 0, count), 0)  # noqa: E731
+        known: dict[str, Any] = {
+            "header": header, "terms": rules, "lanes": lanes, "execute": execute, "imagine": prior, "context": context,
+        }  # fmt: skip
         self.seats: list[list[int]] = []
         self.house = np.zeros(header.bidders, dtype=bool)
         for bidder in self.bidders:
@@ -106,12 +114,10 @@ class Players:
                     f"{type(bidder).__name__} needs to see bids before it bids: preset {rules.preset} hides them "
                     "behind commitments (spec 3.1); play preset default, or a blind shill"
                 )
-            draws = Draws(secret, f"bidder/{begin}", first, lanes)
-            bidder.seat = Seat(tuple(own), header, rules, lanes, draws, execute, prior, context)
+            bidder.seat = Seat(seats=tuple(own), draws=Draws(secret, f"bidder/{begin}", first, lanes), **known)
             with _blaming(bidder):
                 bidder.start(bidder.seat)
-        draws = Draws(secret, "auctioneer", first, lanes)
-        auctioneer.desk = Desk(~self.house, header, rules, lanes, draws, execute, prior, context)
+        auctioneer.desk = Desk(own=~self.house, draws=Draws(secret, "auctioneer", first, lanes), **known)
         with _blaming(auctioneer):
             auctioneer.start(auctioneer.desk)
         if auctioneer.friend is not None and self.house[auctioneer.friend]:
@@ -188,6 +194,7 @@ class Players:
 
     def disclose(self, round_index: int, lanes: Counts, values: Counts, bids: Counts, participation: Flags) -> None:
         """Show every reader an audited round, in the lanes where it was drawn."""
+        bids.flags.writeable = False  # readers share it
         for bidder, own in zip(self.bidders, self.seats, strict=True):
             if type(bidder).read is not Bidder.read:
                 with _blaming(bidder):

@@ -12,11 +12,10 @@ from fractions import Fraction
 from typing import Any, Final
 
 from credible.simulation.agents import Terms, Values, terms
-from credible.simulation.agents.auctioneers import missed
 from credible.simulation.campaign import Plan, Totals, play
 from credible.simulation.deterrence import steady_epochs
 from protocol.artifact import Header
-from protocol.penalties import detection_fixed, detection_independent, requirement
+from protocol.penalties import requirement
 
 FACTORS: Final = tuple(
     Fraction(text) for text in ("0", "1/1000", "1/200", "1/50", "1/20", "1/10", "1/5", "1/2", "1", "2")
@@ -118,7 +117,7 @@ def region(asked: Asked) -> Answer:
             needed = _required(changed) / rules.gain_bound
             for share in range(1, 31):
                 penalty = needed * share / 20
-                value = _worst(changed, penalty)
+                value = worst_case(changed, penalty)
                 rows.append(
                     {
                         "varied": varied, "at": place, "penalty_over_g": penalty, "required_over_g": needed,
@@ -146,13 +145,18 @@ def _grid(rules: Terms) -> dict[str, list[tuple[float, Terms]]]:
     }
 
 
-def _worst(rules: Terms, penalty_over_g: float) -> float:
-    """Return what the best cheat earns, in units of g, where every round gains g (spec 9.3, 9.7)."""
+def worst_case(rules: Terms, penalty_over_g: float) -> float:
+    """Return what the best cheat earns, in units of g, where every round gains g (spec 9.3, 9.7).
+
+    Args:
+        rules: The announced terms; their own penalty does not count.
+        penalty_over_g: The penalty, in units of g.
+    """
     if rules.preset == "published":  # nothing is learnt before the end: a number of rounds is the whole strategy
         some = {0, rules.rounds, *(int(rules.rounds ** (step / 80)) for step in range(81))}
-        return max(w - float(_found(rules, w)) * penalty_over_g for w in some)
-    epochs = range(max(rules.epochs - LONG, 0), rules.epochs)  # more of them change nothing any more
-    return steady_epochs([missed(rules, len(rules.rounds_of(epoch))) for epoch in epochs], penalty_over_g)
+        return max(w - float(rules.detection(w)) * penalty_over_g for w in some)
+    last = max(rules.epochs - LONG, 0)  # more epochs than that change nothing any more
+    return steady_epochs(rules.missed_by_epoch(last), penalty_over_g)
 
 
 def detection(asked: Asked) -> Answer:
@@ -162,7 +166,7 @@ def detection(asked: Asked) -> Answer:
     for count in counts:
         totals = asked.play(auctioneer=f"random:{count}")
         found = totals.sums["caught"] / totals.sessions
-        theory = _found(rules, count)
+        theory = rules.detection(count)
         spread = (float(theory) * (1 - float(theory)) / totals.sessions) ** 0.5
         rows.append({"deviating": count, "caught": found, "theory": float(theory), "se": spread})
     notes = ["a deviation that gains nothing is no deviation: a round whose honest outcome earns all is left honest"]
@@ -304,18 +308,12 @@ def best_cheats(asked: Asked, factors: Sequence[Fraction] = (Fraction(1, 2), Fra
     for factor in factors:
         changed = replace(rules, penalty=int(required * factor))
         totals = asked.play(auctioneer="optimal", rules=changed)
-        worst = _worst(rules, changed.penalty / rules.gain_bound)
+        worst = worst_case(rules, changed.penalty / rules.gain_bound)
         rows.append(
             {"preset": rules.preset, "factor": float(factor), **_profit(asked, totals, rules.gain_bound),
              "worst_case_over_g": worst}
         )  # fmt: skip
     return Answer("best", f"The best cheater, {_rules_text(rules)}", rows, [])
-
-
-def _found(rules: Terms, deviating: int) -> Fraction:
-    if rules.preset == "published":
-        return detection_fixed(rules.rounds, rules.k, deviating)
-    return detection_independent(rules.q, deviating)
 
 
 def _required(rules: Terms) -> int:

@@ -16,8 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechanisms.outcome import Mechanism, utilities
+from mechanisms.training.loop import step_generator
+from mechanisms.valuations import ValuationModel
 
 SCALES: Final = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0)
+SEEN: Final = 20_000  # profiles that the range of reports is read from
 SIDE: Final = 51  # of the grid
 QUANTILES: Final = (0.5, 0.9, 0.99)
 RADII: Final = (0.1, 0.03, 0.01, 0.003, 0.001)  # of the local refinement, shares of the range of bids
@@ -352,3 +355,21 @@ def _guided(search: Search, kept: int) -> None:
     factors = reported / own[best].clamp_min(1e-9)
     search.offer(reported[None].expand(len(own), -1, -1))
     search.offer(own[:, None] * factors[None])
+
+
+def audit_values(mechanism: Mechanism, values: ValuationModel, *, profiles: int, seed: int) -> Audit:
+    """Search for misreports on profiles of a valuation model; reports stay within the range of its values.
+
+    Args:
+        mechanism: Anything that runs reports.
+        values: True profiles are drawn from here, and the range of reports is read from it.
+        profiles: How many profiles to search.
+        seed: Decides every draw.
+
+    Raises:
+        ValueError: If there are no profiles.
+    """
+    seen = values.sample(SEEN, step_generator(seed, 13, 0)).float()
+    drawn = values.sample(profiles, step_generator(seed, 14, 0)).float()
+    low, high = drawn.amin(0).minimum(seen.amin(0)), drawn.amax(0).maximum(seen.amax(0))
+    return audit_regret(mechanism, drawn, low=low, high=high, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ Rule = Callable[[Mapping[str, Tensor], Tensor], tuple[Tensor, Tensor]]  # layers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Network:
+class Network(ABC):
     """One trained network. Individually rational and feasible; truthful only as far as it was trained to be.
 
     Attributes:
@@ -38,9 +39,9 @@ class Network:
         """Never by a theorem."""
         return False
 
+    @abstractmethod
     def outcome(self, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
         """Return allocation and payments of bids over the scale, with their autograd graph."""
-        raise NotImplementedError
 
     def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
         """Run one auction per profile of reports, in chunks that bound memory; gradients flow through."""

@@ -16,7 +16,7 @@ from credible.cli import common
 from credible.simulation import agents
 from credible.simulation.agent_scenario import AgentScenario, agent_scenario
 from credible.simulation.agents import Settling, Values, auctioneer_agent, bidder_agents, runs, terms
-from credible.simulation.agents.auctioneers import extraction, missed
+from credible.simulation.agents.auctioneers import extraction
 from credible.simulation.deterrence import exhaustive_fixed, optimal_epochs, steady_epochs
 from credible.simulation.draws import Counts, Draws, Flags
 from credible.simulation.economy import Coins, DrawnCoins, Economy, Played
@@ -425,8 +425,7 @@ def test_the_optimal_cheater_plans_short_last_epochs_and_earns_what_it_planned(r
     arrays = seated.execute(values, present)
     settling = Settling(0, present[:, 0], values, present, arrays["allocation"], arrays["payment"], 256)
     sample = (extraction(settling, np.ones(3, dtype=bool))[1] - arrays["payment"]).sum(axis=1).astype(float)
-    by_epoch = [missed(seated.rules, len(seated.rules.rounds_of(e))) for e in range(seated.rules.epochs)]
-    planned = optimal_epochs(sample, by_epoch, float(seated.rules.penalty))[0]
+    planned = optimal_epochs(sample, seated.rules.missed_by_epoch(), float(seated.rules.penalty))[0]
     error = profit.std() / len(profit) ** 0.5
     assert planned > 0
     assert abs(profit.mean() - planned) < 4 * error + 0.05 * planned  # the sample of gains is finite

@@ -14,7 +14,16 @@ from mechanisms.evaluation import evaluate
 from mechanisms.networks.alg_net import alg_layers, alg_outcome
 from mechanisms.outcome import ir_violation, overallocation, revenue, utilities
 from mechanisms.participation import Independent, Profiles, WithParticipation, all_profiles
-from mechanisms.training import AggregatedSizeBoosts, AlgNetTraining, Objective, ProfileGenerator, Schedule, alg, train
+from mechanisms.training import (
+    AggregatedSizeBoosts,
+    AlgNetTraining,
+    Objective,
+    ProfileGenerator,
+    RegretNetTraining,
+    Schedule,
+    alg,
+    train,
+)
 from mechanisms.training.loop import step_generator
 from mechanisms.training.run import RunFolder
 from mechanisms.training.surrogate import autograd
@@ -52,8 +61,11 @@ def test_misreporters_start_differently_for_every_seed_and_alike_for_the_same() 
     assert not torch.equal(first.misreport(values, 0.5), third.misreport(values, 0.5))
 
 
-def test_each_bidder_lies_alone() -> None:
-    network, values = small_alg(3, 2, 1), Uniform(3, 2).sample(50, step_generator(1, 1, 0)).float()
+@pytest.mark.parametrize("kind", ["algnet", "regretnet"])
+def test_each_bidder_lies_alone(kind: str) -> None:
+    generator = step_generator(1, 4, 0)
+    network = small_alg(3, 2, 1) if kind == "algnet" else RegretNetTraining(3, 2, generator, width=16, depth=2)
+    values = Uniform(3, 2).sample(50, step_generator(1, 1, 0)).float()
     lies = Uniform(3, 2).sample(50, step_generator(1, 2, 0)).float()
     together = network.utilities(values, lies[None])[0]
     for bidder in range(3):

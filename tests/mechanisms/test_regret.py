@@ -55,17 +55,6 @@ def test_regretnet_is_feasible_and_individually_rational_whatever_its_weights(
         assert float(outcome.allocation.sum(2).max()) <= 1 + 1e-6
 
 
-def test_each_bidder_lies_alone() -> None:
-    network, values = small(3, 2, 1), Uniform(3, 2).sample(50, step_generator(1, 1, 0)).float()
-    lies = Uniform(3, 2).sample(50, step_generator(1, 2, 0)).float()
-    together = network.utilities(values, lies[None])[0]
-    for bidder in range(3):
-        reports = values.clone()
-        reports[:, bidder] = lies[:, bidder]
-        alone = utilities(network.mechanism().run(reports), values)[:, bidder]
-        assert torch.allclose(together[:, bidder], alone, atol=1e-5)
-
-
 def test_a_local_misreport_is_one_step_of_the_rate_from_the_truth_and_a_global_one_is_not() -> None:
     values = Uniform(2, 2).sample(100, step_generator(2, 1, 0)).float() * 0.8 + 0.1
     local = small(2, 2, 3, local=True, misreport_steps=1, misreport_rate=0.05)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from credible.simulation.agents.base import AuctioneerAgent, Desk, Execute, Settling, Terms, runs
+from credible.simulation.agents.base import AuctioneerAgent, Desk, Execute, Settling, runs
 from credible.simulation.deterrence import optimal_epochs
 from credible.simulation.draws import Counts, Flags, Floats
-from protocol.penalties import detection_fixed, detection_independent
 
 IMAGINED: Final = 2048  # rounds of the prior that an optimal cheater looks at
 LONGEST: Final = 2000  # rounds of an epoch that it plans for
@@ -55,12 +55,12 @@ class Honest(AuctioneerAgent):
     """Publishes what the artifact computes."""
 
 
-class Cheating(AuctioneerAgent):
+class Cheating(AuctioneerAgent, ABC):
     """Deviates in some rounds; what it then publishes, and when, is for subclasses."""
 
+    @abstractmethod
     def when(self, settling: Settling, gains: Counts) -> Flags:
         """Return in which markets it deviates, given what it would gain, (lanes,)."""
-        raise NotImplementedError
 
     def instead(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return what it publishes where it deviates: every payment raised to the bidder's own bid."""
@@ -106,22 +106,18 @@ class Favouring(Inflating):
 
     def __init__(self, seat: str = "0", rate: str = "0.1") -> None:
         super().__init__(rate)
-        self.friend = _whole(seat, "the friend's seat")
+        self.friend = self._seat = _whole(seat, "the friend's seat")
 
     def start(self, desk: Desk) -> None:
         """Take the desk; raise ValueError if there is no such seat."""
         super().start(desk)
-        if self.friend is None or self.friend >= desk.header.bidders:
-            raise ValueError(
-                f"seat {self.friend} is to be favoured, the artifact has seats 0 to {desk.header.bidders - 1}"
-            )
+        _check_seat(self._seat, desk)
 
     def instead(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return everything to the friend where it takes part."""
-        friend = 0 if self.friend is None else self.friend
         allocation = np.zeros_like(settling.allocation)
-        allocation[:, friend] = settling.unit_share
-        here = settling.participation[:, friend]
+        allocation[:, self._seat] = settling.unit_share
+        here = settling.participation[:, self._seat]
         return (
             np.where(here[:, None, None], allocation, settling.allocation),
             np.where(here[:, None], 0, settling.payment),
@@ -137,10 +133,7 @@ class Dropping(AuctioneerAgent):
     def start(self, desk: Desk) -> None:
         """Take the desk; raise ValueError if there is no such seat."""
         super().start(desk)
-        if self.victim >= desk.header.bidders:
-            raise ValueError(
-                f"seat {self.victim} is to be dropped, the artifact has seats 0 to {desk.header.bidders - 1}"
-            )
+        _check_seat(self.victim, desk)
 
     def drops(self, round_index: int) -> Flags | None:
         """Return the victim's seat where the draw of the round says so."""
@@ -263,9 +256,7 @@ class Optimal(Cheating):
         )  # fmt: skip
         better = extraction(imagined, desk.own)[1] - imagined.payment
         sample = better[:, desk.own].sum(axis=1).astype(np.float64)
-        chances = {length: missed(rules, length) for length in {len(rules.rounds_of(e)) for e in range(rules.epochs)}}
-        by_epoch = [chances[len(rules.rounds_of(epoch))] for epoch in range(rules.epochs)]
-        _, self._thresholds = optimal_epochs(sample, by_epoch, float(rules.penalty))
+        _, self._thresholds = optimal_epochs(sample, rules.missed_by_epoch(), float(rules.penalty))
 
     def when(self, settling: Settling, gains: Counts) -> Flags:
         """Return where the gain is worth the risk."""
@@ -282,15 +273,6 @@ class Optimal(Cheating):
     def instead(self, settling: Settling) -> tuple[Counts, Counts]:
         """Return the outcome that earns most within tier 1."""
         return extraction(settling, self.desk.own)
-
-
-def missed(rules: Terms, rounds: int) -> Floats:
-    """Return the chance that the audit of an epoch of some rounds misses all of w deviating ones, (rounds + 1,)."""
-    fixed = rules.preset == "published"
-    found = (
-        detection_fixed(rounds, rules.k, w) if fixed else detection_independent(rules.q, w) for w in range(rounds + 1)
-    )
-    return np.array([1 - float(chance) for chance in found])
 
 
 class Refusing(Inflating):

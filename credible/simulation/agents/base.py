@@ -28,10 +28,10 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from credible.simulation.draws import Counts, Draws, Flags
+from credible.simulation.draws import Counts, Draws, Flags, Floats
 from protocol.artifact import Header
 from protocol.artifact.engine import Engine
-from protocol.penalties import gain_bound, requirement
+from protocol.penalties import detection_fixed, detection_independent, gain_bound, requirement
 
 Execute = Callable[[Counts, Flags], dict[str, npt.NDArray[np.int64]]]  # bids, participation -> the artifact's outputs
 Imagine = Callable[[int], "tuple[Counts, Flags]"]  # count -> values and presence of so many rounds, by the public prior
@@ -75,6 +75,27 @@ class Terms:
     def rounds_of(self, epoch: int) -> range:
         """Return the rounds of an epoch."""
         return range(epoch * self.epoch, min((epoch + 1) * self.epoch, self.rounds))
+
+    def detection(self, deviating: int, rounds: int | None = None) -> Fraction:
+        """Return the chance that an audit draws one of some deviating rounds (spec 9.3, 9.5).
+
+        Args:
+            deviating: w, all of one epoch for "published".
+            rounds: Rounds of that epoch; T if left out.
+        """
+        if self.preset == "published":
+            return detection_fixed(self.rounds if rounds is None else rounds, self.k, deviating)
+        return detection_independent(self.q, deviating)
+
+    def missed(self, rounds: int) -> Floats:
+        """Return the chance that the audit of an epoch of some rounds draws none of w deviating ones, (rounds + 1,)."""
+        return np.array([1 - float(self.detection(w, rounds)) for w in range(rounds + 1)])
+
+    def missed_by_epoch(self, first: int = 0) -> list[Floats]:
+        """Return `missed` of every epoch from one on; the last may be shorter."""
+        lengths = [len(self.rounds_of(epoch)) for epoch in range(first, self.epochs)]
+        chances = {length: self.missed(length) for length in set(lengths)}
+        return [chances[length] for length in lengths]
 
 
 def terms(
@@ -126,12 +147,11 @@ def terms(
     return Terms(preset, rounds, epoch, k, q, epoch, g, int(needed * factor), gains)
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """What a bidder knows before the first round.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What every agent knows before the first round.
 
     Attributes:
-        seats: Its seats, from 0; most bidders have one.
         header: What the artifact says of itself.
         terms: The announced rules.
         lanes: Markets side by side.
@@ -141,7 +161,6 @@ class Seat:
         context: The public integers of every round, such as a reserve; empty if the artifact takes none.
     """
 
-    seats: tuple[int, ...]
     header: Header
     terms: Terms
     lanes: int
@@ -149,6 +168,20 @@ class Seat:
     execute: Execute
     imagine: Imagine
     context: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat(Known):
+    """What a bidder knows: `seats` are its own, from 0; most bidders have one."""
+
+    seats: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk(Known):
+    """What the auctioneer knows: `own`, (bidders,), marks who bids for itself; what its shills pay is no revenue."""
+
+    own: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +254,7 @@ class Bidder:
 
     def bid_after(self, round_index: int, bids: Counts, present: Flags) -> Counts:
         """Return the bids of an agent that peeks, given everybody else's; (lanes, bidders, items) to its own seats'."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} peeks, so it needs bid_after")
 
     def late(self, round_index: int) -> Flags | None:
         """Return where the bid comes after the deadline, (lanes, seats); None for nowhere."""
@@ -244,24 +277,6 @@ class Bidder:
     def grid(self, bids: npt.NDArray[np.float64]) -> Counts:
         """Return bids floored and clamped to the grid."""
         return np.clip(np.floor(bids), 0, self.seat.header.bid_max).astype(np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What the auctioneer knows before the first round; fields as in `Seat`.
-
-    Attributes:
-        own: Seats of bidders who bid for themselves, (bidders,): what shills pay is no revenue.
-    """
-
-    own: Flags
-    header: Header
-    terms: Terms
-    lanes: int
-    draws: Draws
-    execute: Execute
-    imagine: Imagine
-    context: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
