@@ -142,9 +142,13 @@ def _verdict(verdict: Verdict, session: Session) -> tuple[str, list[str]]:
         verb = "are" if len(broken) > 1 else "is"
         listed = ", ".join(broken)
         rules = f"Rule{plural} {listed} of the specification {verb} broken" if broken else "A proof does not verify"
-        rounds_text = f", in rounds {_ranges(where)}" if where else ""
+        rounds_text = f", in round{'s' if len(where) > 1 else ''} {_ranges(where)}" if where else ""
         reasons = [_sentence(MEANINGS[rule]) for rule in broken if rule in MEANINGS]
         reasons.append(f"{rules}{rounds_text}. Each line below can be checked by anyone.")
+        if manifest.preset == "record":
+            told = "These auctions are over and were replayed: a record seldom says why, and nobody is accused here."
+            differ = f"{len(where):,} of {rounds:,} recorded results are not what the announced rule gives."
+            return differ, [told, *reasons]
         if session.halted_epoch is not None:
             halted = f"The session was halted after round {manifest.rounds_of(session.halted_epoch)[-1]}"
             paid = f" and the penalty of {_amount(money.penalty, manifest)} was paid" if money.penalty else ""

@@ -12,6 +12,7 @@ import pytest
 from credible.cli import run_command
 from credible.cli.plot import QUESTIONS
 from protocol.artifact import build
+from tests.conftest import RECORD
 
 AUCTION = build.single_item_reserve([300], bidders=3, bid_max=1000, share_bits=8, unit="1 cent")
 SMALL = ["--sessions", "20", "--session", "20", "--seed", "1"]
@@ -289,3 +290,13 @@ def test_help_has_no_pictures_in_place_of_words(capsys: pytest.CaptureFixture[st
         run_command([command, "--help"])
         shown = capsys.readouterr().out
         assert all(ord(character) < 0x2600 for character in shown), command
+
+
+def test_a_replayed_record_accuses_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = tmp_path / "record"
+    replayed = run(capsys, "replay", RECORD, "--limit", "200", "--out", session, "--seed", "1")
+    made = run(capsys, "report", session, "-o", tmp_path / "record.html")
+    (part,) = made["parts"]
+    assert len(replayed["exceptions"]) > 0
+    assert "recorded results are not what the announced rule gives" in part["headline"]
+    assert "broke the rules" not in (tmp_path / "record.html").read_text(encoding="utf-8")
