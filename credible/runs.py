@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Generator
 
     from mechanisms.affine.members import Member
+    from mechanisms.networks.network import Network
     from mechanisms.outcome import Mechanism
     from mechanisms.training import FeeAMA, LotteryAMA, Objective, Schedule, SizeBoostAMA
 
@@ -24,8 +25,10 @@ MEMBERS: Final[dict[str, Member]] = {
     "vvca": "vvca",
 }
 
+REGRETNETS: Final = ("regretnet", "regretnet-local", "regretnet-kept")
+NETWORKS: Final = (*REGRETNETS, "equivariantnet", "regretformer", "auction-mech")  # truthful only about so
 UNIT_DEMAND: Final = (
-    "lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca", "regretnet", "regretnet-local",
+    "lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca", *REGRETNETS,
 )  # fmt: skip
 
 
@@ -49,8 +52,8 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
         DeterministicAMA,
         LotteryAMA,
         MenuNetwork,
+        MyersonNetTraining,
         ProfileGenerator,
-        RegretNetTraining,
         SizeBoostAMA,
     )
     from mechanisms.training.loop import step_generator
@@ -87,12 +90,12 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
                 misreport_steps=recipe.misreport_steps, misreport_rate=recipe.misreport_rate,
                 reach=recipe.reach, patience=recipe.patience, starts=recipe.starts if starts is None else starts,
             )  # fmt: skip
-        if method in ("regretnet", "regretnet-local"):
-            return RegretNetTraining(
-                setting.bidders, setting.items, generator, width=recipe.hidden, depth=recipe.layers,
-                demand=setting.demand, local=method == "regretnet-local", misreport_steps=recipe.misreport_steps,
-                misreport_rate=recipe.misreport_rate, budget=recipe.budget, multiplier=recipe.multiplier,
-                dual_rate=recipe.dual_rate, starts=recipe.starts if starts is None else starts,
+        if method in NETWORKS:
+            return _network(setting, method, recipe, generator, recipe.starts if starts is None else starts)
+        if method == "myerson-net":
+            return MyersonNetTraining(
+                setting.bidders, setting.items, generator, groups=recipe.layers, pieces=recipe.hidden,
+                starts=recipe.starts if starts is None else starts,
             )  # fmt: skip
         if method == "item-can":
             return ConditionalAuction(
@@ -120,6 +123,53 @@ def objective_of(setting: Setting, method: str, seed: int, *, starts: int | None
         raise MalformedError(f"{setting.name}, recipe for {method}: {error}") from error
 
 
+def _network(setting: Setting, method: str, recipe: Recipe, generator: Generator, starts: int) -> Objective:
+    from mechanisms.classic import SecondPrice, best_reserves, vcg
+    from mechanisms.networks import EquivariantNet, FractionNet, RegretFormer, RegretNet
+    from mechanisms.networks.equivariant import attention_layers, equivariant_layers
+    from mechanisms.networks.fraction_net import fraction_layers
+    from mechanisms.networks.regret_net import regret_layers
+    from mechanisms.training import NetworkTraining
+    from mechanisms.training.loop import step_generator
+
+    n, m = setting.bidders, setting.items
+    kind: type[Network]
+    if min(starts, recipe.hidden, recipe.layers) < 1:
+        raise ValueError(f"{starts} networks, {recipe.layers} hidden layers of {recipe.hidden}, wanted at least 1 each")
+    if method == "auction-mech":
+        if m != 1:
+            raise ValueError(f"the network is for one item, the setting has {m}")
+        kind, layers = FractionNet, fraction_layers(starts, n, generator)
+    elif method == "equivariantnet":
+        kind, layers = (
+            EquivariantNet,
+            equivariant_layers(starts, width=recipe.hidden, depth=recipe.layers, generator=generator),
+        )
+    elif method == "regretformer":
+        kind, layers = (
+            RegretFormer,
+            attention_layers(starts, width=recipe.hidden, depth=recipe.layers, generator=generator),
+        )
+    else:
+        kind, layers = (
+            RegretNet,
+            regret_layers(
+                starts, n, m, width=recipe.hidden, depth=recipe.layers, demand=setting.demand, generator=generator
+            ),
+        )
+    target: Mechanism | None = None
+    if recipe.imitate and setting.demand == "unit":
+        target = vcg(n, m, "unit")
+    elif recipe.imitate:
+        target = SecondPrice(n, best_reserves(valuation_model(setting).sample(20_000, step_generator(0, 5, 0))))
+    return NetworkTraining(
+        kind, layers, n, m, generator, misreports=recipe.misreports, misreport_steps=recipe.misreport_steps,
+        misreport_rate=recipe.misreport_rate, penalty=recipe.penalty, budget=recipe.budget,
+        multiplier=recipe.multiplier, dual_rate=recipe.dual_rate, curvature=recipe.curvature,
+        monotone=recipe.monotone, target=target, imitate=recipe.imitate,
+    )  # fmt: skip
+
+
 def _with_fee(base: LotteryAMA | SizeBoostAMA, generator: Generator, recipe: Recipe) -> FeeAMA:
     from mechanisms.training import FeeAMA
 
@@ -144,6 +194,27 @@ def schedule_of(setting: Setting, method: str, iterations: int | None = None) ->
         boost_rate=recipe.boost_rate,
         fee_rate=recipe.fee_rate,
     )
+
+
+def classics(setting: Setting, seed: int) -> dict[str, Mechanism]:
+    """Return truthful auctions with a formula: VCG, the best reserve of each item, all items as one lot.
+
+    Args:
+        setting: Its values decide the reserves.
+        seed: Of the draws that they are read from.
+    """
+    from mechanisms.affine.members import grand_bundle
+    from mechanisms.classic import SecondPrice, best_reserves, vcg
+    from mechanisms.training.loop import step_generator
+
+    found: dict[str, Mechanism] = {"vcg": vcg(setting.bidders, setting.items, setting.demand)}
+    if setting.demand == "additive":
+        drawn = valuation_model(setting).sample(20_000, step_generator(seed, 5, 0))
+        found["item_wise_myerson"] = SecondPrice(setting.bidders, best_reserves(drawn))
+        if setting.items > 1:
+            lot = float(best_reserves(drawn.sum(2, keepdim=True))[0])
+            found["grand_bundle"] = grand_bundle(setting.bidders, setting.items, lot)
+    return found
 
 
 def load_run(

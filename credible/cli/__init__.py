@@ -16,7 +16,7 @@ from protocol.errors import InconclusiveError, MalformedError, ProtocolError
 
 COMMANDS: Final = (
     "demo", "settings", "train", "evaluate", "export", "inspect", "run", "simulate", "replay", "audit", "verify",
-    "penalty", "attacks", "report", "keys", "log", "reproduce", "tune", "market", "plot",
+    "penalty", "attacks", "report", "keys", "log", "reproduce", "tune", "market", "plot", "repair",
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,12 +14,9 @@ from credible import settings as store
 from credible.cli.common import Json, UsageError, err, read_input, show
 from credible.records.tsuchiura import CAVEAT
 from credible.records.values import valuation_model
-from credible.runs import load_run
+from credible.runs import classics, load_run
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
-
-if TYPE_CHECKING:
-    from mechanisms.outcome import Mechanism
 
 
 def evaluate(
@@ -28,10 +25,17 @@ def evaluate(
     setting: Annotated[str | None, typer.Option(help="Values to evaluate an artifact on.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 12345,
     audit: Annotated[int, typer.Option(help="Profiles that the regret auditor searches; 0 for none.", min=0)] = 0,
+    certify: Annotated[
+        int, typer.Option(help="Seconds for each bidder's certified upper bound of regret; networks only.", min=0)
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Measure revenue with its standard error, regret with its search, IR and feasibility, beside baselines."""
+    if certify and not audit:
+        raise UsageError("--certify closes in on what --audit finds: give --audit N as well")
     figures, chosen = measured(source, setting, samples=samples, seed=seed, audit=audit)
+    if certify:
+        figures["certificates"] = certified(source, figures, seconds=certify)
     ceiling = figures["surplus"]
     table = Table("measure", "value", title=f"{source}, values of {chosen.name}")
     table.add_row("revenue", f"{figures['revenue']:.5f} +- {figures['revenue_se']:.5f}")
@@ -48,6 +52,14 @@ def evaluate(
     if audit:
         for name, value in audit_rows(figures["audit"]):
             table.add_row(name, value)
+    for row in figures.get("certificates", []):
+        table.add_row(
+            f"certified: bidder {row['bidder']}, largest gain of any lie",
+            f"{row['found']:.6f} to {row['largest']:.6f}" + ("" if row["closed"] else ", stopped by the time limit"),
+        )
+        table.add_row("  mean regret", f"{row['mean_found']:.6f} to {row['mean']:.6f}")
+        if row["survives"] is not None:
+            table.add_row("  some truthful auction earns at least", f"{row['survives']:.5f}")
     if chosen.values["kind"] == store.RECORD:
         err.print(CAVEAT)
     show(figures, table, as_json=json)
@@ -74,7 +86,6 @@ def measured(
     data = b"" if is_run else read_input(source, MAX_BYTES)
     import torch
 
-    from mechanisms.classic import SecondPrice, best_reserves, vcg
     from mechanisms.evaluation import audit_values, evaluate_exact
     from mechanisms.evaluation import evaluate as measure
     from mechanisms.evaluation.exact import ExactMechanism
@@ -101,12 +112,9 @@ def measured(
             raise UsageError("the artifact's grid is not the setting's: their units would differ")
         bids = grid.to_grid(values.sample(samples, step_generator(seed, 0, 0)).numpy())
         result = evaluate_exact(engine, bids, unit=Fraction(grid.unit), certified=certified, seed=seed)
-    others: dict[str, Mechanism] = {"vcg": vcg(chosen.bidders, chosen.items, chosen.demand)}
-    if chosen.demand == "additive":
-        reserves = best_reserves(valuation_model(chosen).sample(20_000, step_generator(seed, 5, 0)))
-        others["item_wise_myerson"] = SecondPrice(chosen.bidders, reserves)
     rivals = {
-        name: measure(rival, values, samples=samples, seed=seed, searched=2, draws=0) for name, rival in others.items()
+        name: measure(rival, values, samples=samples, seed=seed, searched=2, draws=0)
+        for name, rival in classics(chosen, seed).items()
     }
     baselines = {name: {"revenue": r.revenue, "revenue_se": r.revenue_se} for name, r in rivals.items()}
     ceiling = rivals["vcg"].welfare  # VCG is efficient: its welfare is the full surplus
@@ -119,6 +127,53 @@ def measured(
         audited = mechanism if is_run else ExactMechanism(engine, Fraction(grid.unit), certified=certified)
         figures["audit"] = asdict(audit_values(audited, values, profiles=audit, seed=seed))
     return figures, chosen
+
+
+def certified(source: Path, figures: dict[str, Any], *, seconds: int) -> list[dict[str, Any]]:
+    """Return certified intervals of every bidder's regret; the log of each goes to stderr as it comes.
+
+    Args:
+        source: Run folder of a network.
+        figures: What `measured` returned of it, the audit included.
+        seconds: Time limit of each bidder.
+
+    Raises:
+        UsageError: If it is no network with certified bounds, or the mean has no meaning on these values.
+    """
+    if not source.is_dir():
+        raise UsageError(f"{source}: certified bounds are of a trained network; give its run folder")
+    from mechanisms.evaluation import certify_regret, surviving_revenue
+    from mechanisms.evaluation.certified import Round, uniform_range
+    from mechanisms.networks.network import Network
+
+    setting, network, config = load_run(source)
+    box = uniform_range(valuation_model(setting))
+    if not isinstance(network, Network) or box is None:
+        raise UsageError(
+            f"{config['method']} on {setting.name}: certified bounds are of networks, on independent uniform values"
+        )
+    low, high = box
+    rows = []
+
+    def line(done: Round) -> None:
+        err.print(
+            f"{done.seconds:8.1f} s, {done.pairs:11,} pairs, {done.cells:9,} cells: largest {done.found:.6f} to "
+            f"{done.largest:.6f}, mean up to {done.mean:.6f}",
+            highlight=False,
+        )
+
+    for bidder in range(setting.bidders):
+        mean, largest = figures["audit"]["mean"][bidder], figures["audit"]["largest"][bidder]
+        try:
+            found = certify_regret(
+                network, bidder, low=low, high=high, seconds=seconds, found=(mean, largest), progress=line
+            )
+        except ValueError as error:
+            raise UsageError(f"{config['method']}: {error}") from error
+        earned = figures["revenue"] - 3 * figures["revenue_se"]
+        survives = surviving_revenue(earned, found.mean) if setting.bidders == 1 else None
+        rows.append({**asdict(found), "mean_found": mean, "survives": survives})
+    return rows
 
 
 def audit_rows(audit: dict[str, Any]) -> list[tuple[str, str]]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from credible.cli.common import Json, UsageError, need_new, show
 from credible.runs import load_run
+from credible.settings import Setting
 from protocol.storage.files import write_file
+
+if TYPE_CHECKING:
+    from mechanisms.outcome import Mechanism
+    from protocol.artifact.static import CheckedArtifact
 
 CLASSIC = ("second-price", "vcg", "myerson-uniform", "first-price", "procurement")
 
@@ -44,21 +49,11 @@ def export(
                 [price] * items, bidders=bidders, bid_max=bid_max, share_bits=share_bits, unit=unit
             )
     else:
-        from credible.records.values import valuation_model
-        from mechanisms.export import differential_check, quantise
-        from mechanisms.training.loop import step_generator
-
         setting, mechanism, config = load_run(Path(source))
-        grid = setting.grid_unit()
         try:
-            artifact = quantise(
-                mechanism, unit=grid.unit, bid_max=grid.bid_max, share_bits=grid.share_bits, name=grid.name
-            )
+            artifact, measured = compiled(mechanism, setting, int(config["seed"]))
         except ValueError as error:
             raise UsageError(f"{source}: {config['method']} has no exact artifact: {error}") from error
-        sample = valuation_model(setting, held_out=True).sample(20_000, step_generator(int(config["seed"]), 6, 0))
-        checked = differential_check(mechanism, artifact, sample.numpy(), unit=grid.unit, seed=int(config["seed"]))
-        measured = {"differential": asdict(checked), "setting": setting.name, "seed": config["seed"]}
     write_file(output, artifact.data)
     from protocol.artifact.card import write_card
 
@@ -76,3 +71,20 @@ def export(
         **measured,
     }
     show(result, lines, as_json=json)
+
+
+def compiled(mechanism: Mechanism, setting: Setting, seed: int) -> tuple[CheckedArtifact, dict[str, object]]:
+    """Return a mechanism's exact artifact on a setting's grid, and how it compares with the floats, for its card.
+
+    Raises:
+        ValueError: If the mechanism has no exact form.
+    """
+    from credible.records.values import valuation_model
+    from mechanisms.export import differential_check, quantise
+    from mechanisms.training.loop import step_generator
+
+    grid = setting.grid_unit()
+    artifact = quantise(mechanism, unit=grid.unit, bid_max=grid.bid_max, share_bits=grid.share_bits, name=grid.name)
+    sample = valuation_model(setting, held_out=True).sample(20_000, step_generator(seed, 6, 0))
+    checked = differential_check(mechanism, artifact, sample.numpy(), unit=grid.unit, seed=seed)
+    return artifact, {"differential": asdict(checked), "setting": setting.name, "seed": seed}

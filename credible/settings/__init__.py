@@ -17,7 +17,8 @@ RECORD: Final = "tsuchiura"
 METHODS: Final = (
     "lottery-ama", "menu-network", "size-boost", "size-boost-fee", "lottery-ama-fee", "ca-ama", "deterministic-ama",
     "mbarp", "vvca", "item-can", "aggregated", "aggregated-generator", "algnet",
-    "algnet-published", "regretnet", "regretnet-local",
+    "algnet-published", "regretnet", "regretnet-local", "regretnet-kept", "equivariantnet", "regretformer",
+    "auction-mech", "myerson-net",
 )  # fmt: skip
 
 
@@ -39,9 +40,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `gamma`, `target` (in units of value), `mutual` (see `CorrelationAwareAMA`). Of a menu network: `entries`, `start`,
     `hidden`, `layers`, `weighted`, `varying` (see `MenuNetwork`). Of item-can: `hidden`, `shared`. Of aggregated
     auctions: `reserves`, `shared` (exchangeable bidders share stage auctions). Of algnet: `hidden`, `layers`, `starts`,
-    `misreport_steps`, `misreport_rate`, `reach`, `patience` (see `AlgNetTraining`). Of regretnet and regretnet-local:
-    `hidden`, `layers`, `starts`, `misreport_steps`, `misreport_rate`, `budget`, `multiplier`, `dual_rate` (see
-    `RegretNetTraining`).
+    `misreport_steps`, `misreport_rate`, `reach`, `patience` (see `AlgNetTraining`). Of myerson-net: `layers`
+    (groups), `hidden` (pieces), `starts`. Of regretnet and its
+    variants, equivariantnet, regretformer and auction-mech: `hidden`, `layers` (not of auction-mech), `starts`,
+    `misreports`, `misreport_steps`, `misreport_rate`, `penalty`, `budget`, `multiplier`, `dual_rate`, `curvature`,
+    `monotone`, `imitate` (see `NetworkTraining`).
     """
 
     iterations: int
@@ -73,6 +76,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budget: tuple[float, float] = (0.01, 0.0005)
     multiplier: float = 1.0
     dual_rate: float = 0.5
+    misreports: Literal["random", "truth", "kept"] = "random"
+    penalty: Literal["budget", "lagrangian", "fixed"] = "budget"
+    curvature: float = 1.0
+    monotone: float = 0.0
+    imitate: int = 0
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

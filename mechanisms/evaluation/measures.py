@@ -56,6 +56,15 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), spread / math.sqrt(count)
 
 
+def surviving_revenue(revenue: float, regret: float) -> float:
+    """Return what some truthful auction for one bidder earns at least: (sqrt rev - sqrt rgt)^2 (EVAL-6).
+
+    Holds for one bidder and mean regret; for more bidders no such theorem is known.
+    Source: Balcan, Blum, Hartline, Mansour 2005, with menus at a discount.
+    """
+    return max(math.sqrt(max(revenue, 0.0)) - math.sqrt(max(regret, 0.0)), 0.0) ** 2
+
+
 def search_regret(mechanism: Mechanism, valuations: Tensor, values: ValuationModel, *, draws: int, seed: int) -> Tensor:
     """Return each bidder's best gain found from a misreport, shape (batch, bidders): a lower bound of its regret.
 

@@ -60,6 +60,7 @@ def alg_outcome(
 class AlgNet(Network):
     """One trained network of this kind."""
 
-    def outcome(self, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def rule(layers: Mapping[str, Tensor], bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
         """Return allocation and payments of bids over the scale."""
-        return alg_outcome(self.layers, bids)
+        return alg_outcome(layers, bids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import torch
@@ -33,13 +33,16 @@ def initial_layers(
 
 
 def perceptron(
-    layers: Mapping[str, Tensor], name: str, inputs: Float[Tensor, "starts batch inputs"]
+    layers: Mapping[str, Tensor],
+    name: str,
+    inputs: Float[Tensor, "starts batch inputs"],
+    activation: Callable[[Tensor], Tensor] = torch.tanh,
 ) -> Float[Tensor, "starts batch outputs"]:
-    """Return the output of the perceptrons `name`, tanh between the layers."""
+    """Return the output of the perceptrons `name`, with the activation between their layers."""
     signal, index = inputs, 0
     while f"{name}_{index}" in layers:
         if index:
-            signal = torch.tanh(signal)
+            signal = activation(signal)
         signal = torch.baddbmm(layers[f"{name}_{index}_bias"], signal, layers[f"{name}_{index}"])
         index += 1
     return signal

@@ -39,19 +39,35 @@ class Network(ABC):
         """Never by a theorem."""
         return False
 
+    @staticmethod
     @abstractmethod
-    def outcome(self, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
+    def rule(layers: Mapping[str, Tensor], bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
         """Return allocation and payments of bids over the scale, with their autograd graph."""
 
     def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
         """Run one auction per profile of reports, in chunks that bound memory; gradients flow through."""
         parts = []
         for rows in torch.split(valuations, CHUNK):
-            allocation, payment = self.outcome(rows.to(torch.float32)[None] / self.scale)
+            allocation, payment = self.rule(self.layers, rows.to(torch.float32)[None] / self.scale)
             parts.append((allocation[0].to(rows), payment[0].to(rows) * self.scale))
         return Outcome(
             allocation=torch.cat([shares for shares, _ in parts]), payment=torch.cat([due for _, due in parts])
         )
+
+
+def lone_outcomes(
+    rule: Rule,
+    layers: Mapping[str, Tensor],
+    values: Float[Tensor, "batch bidders items"],
+    reports: Float[Tensor, "starts batch bidders items"],
+) -> tuple[Float[Tensor, "starts batch bidders items"], Float[Tensor, "starts batch bidders"]]:
+    """Return each bidder's shares and payment where it alone reports otherwise and the others tell the truth."""
+    n = values.shape[1]
+    alone = torch.eye(n, device=values.device, dtype=torch.bool)[:, None, :, None]  # (who, batch, bidder, item)
+    bids = torch.where(alone, reports[:, None], values[None, None])  # (starts, who, batch, bidder, item)
+    allocation, payment = rule(layers, bids.flatten(1, 2))
+    shares = torch.diagonal(allocation.view(bids.shape), dim1=1, dim2=3).transpose(2, 3)
+    return shares, torch.diagonal(payment.view(bids.shape[:4]), dim1=1, dim2=3)
 
 
 def lone_utilities(
@@ -61,9 +77,5 @@ def lone_utilities(
     reports: Float[Tensor, "starts batch bidders items"],
 ) -> Float[Tensor, "starts batch bidders"]:
     """Return the utility of each bidder where it alone reports otherwise and the others tell the truth."""
-    n = values.shape[1]
-    alone = torch.eye(n, device=values.device, dtype=torch.bool)[:, None, :, None]  # (who, batch, bidder, item)
-    bids = torch.where(alone, reports[:, None], values[None, None])  # (starts, who, batch, bidder, item)
-    allocation, payment = rule(layers, bids.flatten(1, 2))
-    worth = (allocation.view(bids.shape) * values).sum(4) - payment.view(bids.shape[:4])
-    return torch.diagonal(worth, dim1=1, dim2=3)
+    shares, payment = lone_outcomes(rule, layers, values, reports)
+    return (shares * values).sum(3) - payment

@@ -67,9 +67,10 @@ def regret_outcome(
 class RegretNet(Network):
     """One trained network of this kind."""
 
-    def outcome(self, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def rule(layers: Mapping[str, Tensor], bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
         """Return allocation and payments of bids over the scale."""
-        return regret_outcome(self.layers, bids)
+        return regret_outcome(layers, bids)
 
 
 @final

@@ -10,7 +10,8 @@ from mechanisms.training.generator import ProfileGenerator
 from mechanisms.training.loop import Objective, Schedule, TrainingResult, train
 from mechanisms.training.lottery_ama import LotteryAMA
 from mechanisms.training.menu_network import MenuNetwork
-from mechanisms.training.regret import RegretNetTraining
+from mechanisms.training.myerson_net import MyersonNetTraining
+from mechanisms.training.network import NetworkTraining
 from mechanisms.training.size_boost import SizeBoostAMA
 from mechanisms.training.textbook import TextbookAMA
 
@@ -23,9 +24,10 @@ __all__ = [
     "FeeAMA",
     "LotteryAMA",
     "MenuNetwork",
+    "MyersonNetTraining",
+    "NetworkTraining",
     "Objective",
     "ProfileGenerator",
-    "RegretNetTraining",
     "Schedule",
     "SizeBoostAMA",
     "TextbookAMA",

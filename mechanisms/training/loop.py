@@ -69,6 +69,15 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Buffered(Protocol):
+    """An objective that keeps tensors which no gradient moves."""
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return them by name; steps change them in place."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """How long and how fast.
@@ -174,7 +183,8 @@ def train(
     """
     parameters = objective.parameters()
     on_gpu = device is not None and device.type == "cuda"
-    for tensor in parameters.values():
+    moved = [*parameters.values(), *buffers_of(objective).values()]
+    for tensor in moved:
         tensor.data = tensor.data.to(device or "cpu")  # in place: the objective holds these very tensors
     draw = objective.source(values, seed)
     pools = Pools(draw, seed, device) if on_gpu and device is not None else None
@@ -184,8 +194,13 @@ def train(
     finally:
         if pools is not None:
             pools.close()
-        for tensor in parameters.values():
+        for tensor in moved:
             tensor.data = tensor.data.cpu()
+
+
+def buffers_of(objective: Objective) -> dict[str, Tensor]:
+    """Return what an objective keeps beside its parameters."""
+    return objective.buffers() if isinstance(objective, Buffered) else {}
 
 
 def _steps(
@@ -213,7 +228,8 @@ def _steps(
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = torch.tensor(rate, device=device)
     optimizer = torch.optim.Adam(groups, capturable=on_gpu)
-    first = run.restore(parameters, optimizer) if run is not None else 0
+    buffers = buffers_of(objective)
+    first = run.restore(parameters, optimizer, buffers) if run is not None else 0
     graphs: dict[tuple[torch.Size, ...], _Graph] = {}
     result: TrainingResult | None = None
     for step in range(first, schedule.iterations):
@@ -244,7 +260,7 @@ def _steps(
             if run is not None:
                 soft = [float(item) * scale for item in surrogate]
                 run.log(step=done, temperature=temperature, surrogate=soft, validation=list(result.validation))
-                run.save(parameters, optimizer, done, result.best)
+                run.save(parameters, optimizer, done, result.best, buffers)
     return result or TrainingResult(first, validate(objective, scale, held_out))  # a complete run, resumed
 
 
@@ -274,9 +290,11 @@ class _Graph:
         inputs = self._drawn[0] if isinstance(drawn, Tensor) else tuple(self._drawn)
         self._temperature = torch.ones((), device=self._drawn[0].device)
         self._progress = torch.zeros_like(self._temperature)
-        kept = [tensor.clone() for tensor in parameters.values()]
+        held = [*parameters.values(), *buffers_of(objective).values()]
+        kept = [tensor.clone() for tensor in held]
         state = {
-            tensor: {key: value.clone() for key, value in held.items()} for tensor, held in optimizer.state.items()
+            tensor: {key: value.clone() for key, value in moments.items()}
+            for tensor, moments in optimizer.state.items()
         }
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
@@ -287,8 +305,9 @@ class _Graph:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._surrogate = _step(objective, parameters, optimizer, inputs, self._temperature, self._progress)
-        for tensor, before in zip(parameters.values(), kept, strict=True):  # those steps never were
+        for tensor, before in zip(held, kept, strict=True):  # those steps never were
             tensor.copy_(before)
+        for tensor in parameters.values():
             for key, value in optimizer.state[tensor].items():
                 value.copy_(state[tensor][key]) if tensor in state else value.zero_()
 

@@ -58,9 +58,17 @@ class RunFolder:
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
-    def save(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam, step: int, best: int) -> None:
+    def save(
+        self,
+        parameters: dict[str, Tensor],
+        optimizer: torch.optim.Adam,
+        step: int,
+        best: int,
+        buffers: dict[str, Tensor],
+    ) -> None:
         """Write a checkpoint, its hash in its name, and the best start's weights; keep the last two checkpoints."""
         tensors = {f"parameter.{name}": tensor.detach().contiguous() for name, tensor in parameters.items()}
+        tensors |= {f"buffer.{name}": tensor.contiguous() for name, tensor in buffers.items()}
         for name, tensor in parameters.items():
             state = optimizer.state[tensor]
             tensors |= {f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
@@ -72,8 +80,8 @@ class RunFolder:
         for old in self._checkpoints()[:-KEPT]:
             old.unlink()
 
-    def restore(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam) -> int:
-        """Load the last checkpoint into parameters and optimizer; return the steps done, 0 if there is none.
+    def restore(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam, buffers: dict[str, Tensor]) -> int:
+        """Load the last checkpoint into parameters, optimizer and buffers; return the steps done, 0 if there is none.
 
         Raises:
             RunError: If its bytes do not have the hash in its name, or its tensors other shapes.
@@ -87,11 +95,14 @@ class RunFolder:
         if hashlib.sha256(data).hexdigest()[:32] != digest:
             raise RunError(f"{path.name}: the bytes do not have the hash in the name")
         tensors = load_tensors(data)
-        for name, tensor in parameters.items():
-            stored = tensors.get(f"parameter.{name}")
+        wanted = {f"parameter.{name}": tensor for name, tensor in parameters.items()}
+        wanted |= {f"buffer.{name}": tensor for name, tensor in buffers.items()}
+        for name, tensor in wanted.items():
+            stored = tensors.get(name)
             if stored is None or stored.shape != tensor.shape:
-                raise RunError(f"{path.name}: parameter {name} is missing or has another shape")
+                raise RunError(f"{path.name}: {name} is missing or has another shape")
             tensor.copy_(stored)
+        for name, tensor in parameters.items():
             optimizer.state[tensor] = {
                 "step": torch.tensor(float(step), device=tensor.device),
                 "exp_avg": tensors[f"first.{name}"].to(tensor.device),

@@ -9,17 +9,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from mechanisms.evaluation import evaluate
+from mechanisms.networks import EquivariantNet, FractionNet, MyersonNet, RegretFormer, RegretNet
 from mechanisms.networks.alg_net import alg_layers, alg_outcome
+from mechanisms.networks.equivariant import attention_layers, equivariant_layers
+from mechanisms.networks.fraction_net import fraction_layers
+from mechanisms.networks.myerson_net import bids_of, virtual_values
+from mechanisms.networks.network import Network
+from mechanisms.networks.regret_net import regret_layers
 from mechanisms.outcome import ir_violation, overallocation, revenue, utilities
 from mechanisms.participation import Independent, Profiles, WithParticipation, all_profiles
 from mechanisms.training import (
     AggregatedSizeBoosts,
     AlgNetTraining,
+    MyersonNetTraining,
+    NetworkTraining,
     Objective,
     ProfileGenerator,
-    RegretNetTraining,
     Schedule,
     alg,
     train,
@@ -52,6 +60,85 @@ def test_algnet_is_feasible_and_individually_rational_whatever_its_weights(bidde
     assert not outcome.payment[(values == 0).all(2)].any()  # who is absent pays nothing
 
 
+def drawn_network(kind: str, bidders: int, items: int, seed: int) -> Network:
+    """A network of random weights, four times as steep as at the start of a training."""
+    generator = step_generator(seed, 4, 0)
+    if kind == "fraction":
+        layers = fraction_layers(1, bidders, generator)
+        network: type[Network] = FractionNet
+    elif kind == "equivariant":
+        layers, network = equivariant_layers(1, width=8, depth=2, generator=generator), EquivariantNet
+    else:
+        layers, network = attention_layers(1, width=8, depth=2, generator=generator), RegretFormer
+    return network({name: tensor * 4 for name, tensor in layers.items()}, bidders, items, 1.0)
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(["fraction", "equivariant", "attention"]), st.integers(1, 4), st.integers(1, 3),
+    st.integers(0, 10**6),
+)  # fmt: skip
+def test_all_networks_are_feasible_and_individually_rational_whatever_their_weights(
+    kind: str, bidders: int, items: int, seed: int
+) -> None:
+    items = 1 if kind == "fraction" else items
+    values = Uniform(bidders, items).sample(100, step_generator(seed, 1, 0))
+    outcome = drawn_network(kind, bidders, items, seed).run(values)
+    assert overallocation(outcome) < 1e-6
+    assert ir_violation(outcome, values) < 1e-6
+    assert (outcome.payment >= 0).all()
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(["equivariant", "attention"]), st.integers(0, 10**6), st.permutations(range(3)))
+def test_swapping_bidders_or_items_swaps_their_outcomes(kind: str, seed: int, order: list[int]) -> None:
+    values = Uniform(3, 3).sample(20, step_generator(seed, 1, 0)).float()
+    network = drawn_network(kind, 3, 3, seed)
+    outcome = network.run(values)
+    by_bidder, by_item = network.run(values[:, order]), network.run(values[:, :, order])
+    assert torch.allclose(by_bidder.allocation, outcome.allocation[:, order], atol=1e-4)
+    assert torch.allclose(by_bidder.payment, outcome.payment[:, order], atol=1e-4)
+    assert torch.allclose(by_item.allocation, outcome.allocation[:, :, order], atol=1e-4)
+    assert torch.allclose(by_item.payment, outcome.payment, atol=1e-4)
+
+
+def test_attention_wants_a_width_that_its_heads_divide() -> None:
+    with pytest.raises(ValueError, match="width 7, wanted a multiple of 2"):
+        attention_layers(1, width=7, depth=1, generator=step_generator(0, 4, 0))
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 3), st.integers(1, 2), st.integers(0, 10**6))
+def test_myersonnet_is_truthful_individually_rational_and_feasible_whatever_its_pieces(
+    bidders: int, items: int, seed: int
+) -> None:
+    generator = step_generator(seed, 4, 0)
+    shape = (bidders, items, 3, 4)
+    slopes = torch.randn(shape, generator=generator, dtype=torch.float64)
+    shifts = torch.randn(shape, generator=generator, dtype=torch.float64)
+    network = MyersonNet(slopes, shifts)
+    values = Uniform(bidders, items).sample(100, generator)
+    lies = 1.5 * Uniform(bidders, items).sample(100, generator)
+    outcome = network.run(values)
+    assert overallocation(outcome) == 0
+    assert ir_violation(outcome, values) < 1e-9  # an inverse in floats
+    assert (outcome.payment >= 0).all()
+    for bidder in range(bidders):
+        reports = values.clone()
+        reports[:, bidder] = lies[:, bidder]
+        gain = utilities(network.run(reports), values) - utilities(outcome, values)
+        assert float(gain[:, bidder].max()) < 1e-9
+    bids = Uniform(bidders, items).sample(50, generator)
+    assert torch.allclose(bids_of(slopes, shifts, virtual_values(slopes, shifts, bids)), bids, atol=1e-9)
+
+
+def test_myersonnet_learns_myersons_reserve() -> None:
+    objective = MyersonNetTraining(3, 1, step_generator(0, 4, 0), groups=3, pieces=3)
+    result = train(objective, Uniform(3, 1), Schedule(500, 512, 512, 20, 200, 0.03, every=10**6), seed=0)
+    found = evaluate(objective.mechanism(result.best), Uniform(3, 1), samples=200_000, seed=1, searched=10)
+    assert 0.527 < found.revenue < 17 / 32 + 3 * found.revenue_se  # Vickrey 1/2, Myerson 17/32
+
+
 def test_misreporters_start_differently_for_every_seed_and_alike_for_the_same() -> None:
     values = Uniform(2, 2).sample(20, step_generator(1, 1, 0)).float()
     lies = [small_alg(2, 2, seed).misreport(values, 0.5) for seed in (1, 1, 2)]
@@ -61,10 +148,17 @@ def test_misreporters_start_differently_for_every_seed_and_alike_for_the_same() 
     assert not torch.equal(first.misreport(values, 0.5), third.misreport(values, 0.5))
 
 
-@pytest.mark.parametrize("kind", ["algnet", "regretnet"])
+@pytest.mark.parametrize("kind", ["algnet", "regretnet", "equivariantnet", "regretformer"])
 def test_each_bidder_lies_alone(kind: str) -> None:
     generator = step_generator(1, 4, 0)
-    network = small_alg(3, 2, 1) if kind == "algnet" else RegretNetTraining(3, 2, generator, width=16, depth=2)
+    kinds: dict[str, tuple[type[Network], dict[str, Tensor]]] = {
+        "regretnet": (
+            RegretNet, regret_layers(1, 3, 2, width=16, depth=2, demand="additive", generator=generator)
+        ),
+        "equivariantnet": (EquivariantNet, equivariant_layers(1, width=8, depth=2, generator=generator)),
+        "regretformer": (RegretFormer, attention_layers(1, width=8, depth=1, generator=generator)),
+    }  # fmt: skip
+    network = small_alg(3, 2, 1) if kind == "algnet" else NetworkTraining(*kinds[kind], 3, 2, generator)
     values = Uniform(3, 2).sample(50, step_generator(1, 1, 0)).float()
     lies = Uniform(3, 2).sample(50, step_generator(1, 2, 0)).float()
     together = network.utilities(values, lies[None])[0]

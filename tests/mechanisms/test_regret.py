@@ -22,7 +22,8 @@ from mechanisms.evaluation import audit_regret, evaluate, evaluate_exact
 from mechanisms.export import differential_check, quantise
 from mechanisms.networks.regret_net import RegretNet, regret_layers
 from mechanisms.outcome import Outcome, ir_violation, overallocation, utilities
-from mechanisms.training import RegretNetTraining, Schedule, train
+from mechanisms.training import NetworkTraining, Schedule, train
+from mechanisms.training import network as training
 from mechanisms.training.loop import step_generator
 from mechanisms.training.run import RunFolder
 from mechanisms.valuations import Uniform
@@ -33,9 +34,13 @@ from protocol.artifact.static import CheckedArtifact
 from protocol.errors import ArtifactRefusedError
 
 
-def small(bidders: int, items: int, seed: int, **options: Any) -> RegretNetTraining:
-    given: dict[str, Any] = {"width": 16, "depth": 2, "misreport_steps": 5, **options}
-    return RegretNetTraining(bidders, items, step_generator(seed, 4, 0), **given)
+def small(
+    bidders: int, items: int, seed: int, *, width: int = 16, demand: str = "additive", **options: Any
+) -> NetworkTraining:
+    generator = step_generator(seed, 4, 0)
+    layers = regret_layers(1, bidders, items, width=width, depth=2, demand=demand, generator=generator)
+    given: dict[str, Any] = {"misreport_steps": 5, **options}
+    return NetworkTraining(RegretNet, layers, bidders, items, generator, **given)
 
 
 @settings(max_examples=30)
@@ -57,7 +62,7 @@ def test_regretnet_is_feasible_and_individually_rational_whatever_its_weights(
 
 def test_a_local_misreport_is_one_step_of_the_rate_from_the_truth_and_a_global_one_is_not() -> None:
     values = Uniform(2, 2).sample(100, step_generator(2, 1, 0)).float() * 0.8 + 0.1
-    local = small(2, 2, 3, local=True, misreport_steps=1, misreport_rate=0.05)
+    local = small(2, 2, 3, misreports="truth", misreport_steps=1, misreport_rate=0.05)
     moved = (local.misreport(values, 0.5)[0] - values).abs()
     assert torch.allclose(moved, torch.full_like(moved, 0.05), atol=1e-3)
     far = small(2, 2, 3, misreport_steps=25, misreport_rate=0.1)
@@ -77,6 +82,10 @@ def test_the_multiplier_rises_above_the_budget_and_falls_below_it() -> None:
         network = small(1, 1, 5, budget=(budget, budget), multiplier=3.0, dual_rate=0.1)
         network.gradients(values, 1.0, 0.5)
         assert (float(network.multiplier) - 3.0) * sign > 0
+    for penalty, moves in (("lagrangian", True), ("fixed", False)):
+        network = small(1, 1, 5, penalty=penalty, multiplier=3.0, dual_rate=0.1)
+        network.gradients(values, 1.0, 0.5)
+        assert (float(network.multiplier) > 3.0) is moves
     early, late = (small(1, 1, 5, budget=(0.1, 0.001), multiplier=3.0, dual_rate=0.1) for _ in range(2))
     early.gradients(values, 1.0, 0.0)
     late.gradients(values, 1.0, 0.9)
@@ -96,9 +105,14 @@ def test_a_trained_network_earns_about_the_optimum_of_one_item_with_little_regre
     assert audit.regret < 0.03
 
 
-def test_a_resumed_training_is_the_same(tmp_path: Any) -> None:
+@pytest.mark.parametrize(("misreports", "penalty"), [("random", "lagrangian"), ("kept", "budget")])
+def test_a_resumed_training_is_the_same(
+    tmp_path: Any, misreports: str, penalty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "KEPT", 200)
     values, schedule = Uniform(2, 1), Schedule(30, 64, 64, 1, 1, 0.01, every=10)
-    whole, parts = small(2, 1, 8), small(2, 1, 8)
+    options: dict[str, Any] = {"misreports": misreports, "penalty": penalty}
+    whole, parts = small(2, 1, 8, **options), small(2, 1, 8, **options)
     train(whole, values, schedule, seed=1, run=RunFolder(tmp_path / "whole", {}))
 
     class StopTraining(Exception):
@@ -110,10 +124,81 @@ def test_a_resumed_training_is_the_same(tmp_path: Any) -> None:
 
     with pytest.raises(StopTraining):
         train(parts, values, schedule, seed=1, run=RunFolder(tmp_path / "parts", {}), progress=stop)
-    again = small(2, 1, 8)
+    again = small(2, 1, 8, **options)
     train(again, values, schedule, seed=1, run=RunFolder(tmp_path / "parts", {}, resume=True))
     for name, tensor in whole.parameters().items():
         assert torch.equal(tensor, again.parameters()[name]), name
+    for name, tensor in whole.buffers().items():
+        assert torch.equal(tensor, again.buffers()[name]), name
+
+
+def test_kept_misreports_only_get_better_while_the_network_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "KEPT", 64)
+    network = small(2, 2, 3, misreports="kept", misreport_rate=0.1)
+    for tensor in network.layers.values():
+        tensor *= 6
+    draw = network.source(Uniform(2, 2), 1)
+    values, index = draw(500, step_generator(1, 1, 0))
+    assert torch.equal(network.buffers()["kept"][0, index], values)  # at first they are the truth
+    gains = []
+    for step in range(30):
+        kept = network.buffers()["kept"]
+        told = network.utilities(values, values[None])
+        gains.append(float((network.utilities(values, kept[:, index]) - told).min()))
+        before = network.utilities(values, kept[:, index])
+        lies = network.misreport(values, step / 30, kept[:, index])
+        assert (network.utilities(values, lies) >= before - 1e-6).all()
+        kept[:, index] = lies
+    assert min(gains) >= -1e-5
+    lies = network.buffers()["kept"][:, index]
+    assert ((lies >= 0) & (lies <= 1)).all()
+    far = network.utilities(values, lies) - told
+    climbed = small(2, 2, 3, misreport_steps=25)
+    climbed.layers = network.layers
+    once = network.utilities(values, climbed.misreport(values, 0.5)) - told
+    assert float(far.mean()) > 0.9 * float(once.mean())  # thirty visits find about what one climb of 25 steps finds
+
+
+def test_a_network_imitates_a_classic_auction_before_it_is_trained() -> None:
+    values, target = Uniform(2, 1), SecondPrice(2, torch.tensor([0.5]))
+    network = small(2, 1, 3, width=32, target=target, imitate=300)
+    profiles = values.sample(2000, step_generator(2, 0, 0))
+    wanted = target.run(profiles)
+    before = (network.mechanism().run(profiles).payment - wanted.payment).abs().mean()
+    network.source(values, 0)
+    after = (network.mechanism().run(profiles).payment - wanted.payment).abs().mean()
+    assert float(after) < 0.3 * float(before)
+    with pytest.raises(ValueError, match="0 steps of imitation with an auction"):
+        small(2, 1, 3, target=target)
+    with pytest.raises(ValueError, match="5 steps of imitation without an auction"):
+        small(2, 1, 3, imitate=5)
+
+
+def test_the_monotone_penalty_counts_shares_won_against_the_direction_of_the_lie() -> None:
+    values = Uniform(1, 1).sample(300, step_generator(1, 0, 0)).float()
+    rising, falling = small(1, 1, 3, monotone=1.0), small(1, 1, 3, monotone=1.0)
+    for network, sign in ((rising, 1.0), (falling, -1.0)):
+        for tensor in network.layers.values():
+            tensor.zero_()
+        network.layers["allot_0"][0, 0, 0] = sign
+        network.layers["allot_1"][0, 0, 0] = 1.0
+        network.layers["allot_2"][0, 0, 0] = 3.0  # more of the item for a higher bid, or for a lower one
+    slopes = []
+    for network in (rising, falling):
+        plain = small(1, 1, 3)
+        plain.layers = network.layers
+        priced, free = (trained.gradients(values, 1.0, 0.5)[0]["allot_2"][0, 0, 0] for trained in (network, plain))
+        slopes.append(float(priced - free))
+    assert slopes[0] == 0  # nothing to punish
+    assert slopes[1] > 0  # descending lowers the steepness
+
+
+def test_trainings_refuse_what_they_do_not_know() -> None:
+    for options, text in (
+        ({"budget": (0.1, 0.2)}, "not rising"), ({"misreport_steps": 0}, "at least 1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            small(1, 1, 1, **options)
 
 
 # --- the auditor -----------------------------------------------------------------------------------------------------

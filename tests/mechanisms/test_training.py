@@ -357,7 +357,7 @@ def test_run_folders_refuse_clearly(tmp_path: Path) -> None:
     data = newest.read_bytes()
     newest.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(RunError, match="do not have the hash"):
-        run.restore(objective.parameters(), torch.optim.Adam(objective.parameters().values()))
+        run.restore(objective.parameters(), torch.optim.Adam(objective.parameters().values()), {})
 
 
 @pytest.mark.parametrize("field", ["iterations", "batch_start", "temperature_end", "learning_rate"])
