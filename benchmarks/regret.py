@@ -2,7 +2,7 @@
 
     python -m benchmarks.regret [--iterations 200] [--profiles 200] [--starts 100] [--steps 300] [--run RUN]
 
-Prints one JSON object a line: milliseconds an iteration of the trainings on 2x2, in turns, and their ratios; then what the
+Prints one JSON object a line: milliseconds an iteration of the trainings on 2x2, in turns, and ratios; then what the
 auditor and many random starts find on a 2x2 network (trained here for a few seconds, or a run's), and in what time. The
 papers' search is 1,000 starts x 2,000 steps: its time is that of the measured one times the steps.
 """

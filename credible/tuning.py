@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
+import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from credible.records.values import valuation_model
-from credible.runs import objective_of, schedule_of
+from credible.runs import NETWORKS, objective_of, schedule_of
 from credible.settings import Recipe, Setting
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
     import optuna
 
+    from mechanisms.training import NetworkTraining
+
+REGRET_WEIGHT: Final = 5.0  # of the summed regret against revenue, as auction-mech weighs it
+AUDITED: Final = 100  # profiles of a trial that the auditor searches
 TESTED: Final = 50_000  # profiles that a trial is judged by, the same for all
 
 
@@ -26,10 +37,12 @@ class Found:
 
     Attributes:
         recipe: The best recipe.
-        revenue: Its hard revenue on the search's own test profiles; the best of many, so a little too high.
+        revenue: Its hard revenue on the search's own test profiles, less `REGRET_WEIGHT` times the regret that the
+            auditor finds where the method is no truthful one; the best of many, so a little too high.
         trials: Trials finished, pruned ones included.
         pruned: Of those, ended early.
-        base: Revenue of the setting's own recipe, the first trial.
+        base: The same of the setting's own recipe, the first trial.
+        files: What the trials were written to besides the study: CSV and JSON.
     """
 
     recipe: Recipe
@@ -37,6 +50,7 @@ class Found:
     trials: int
     pruned: int
     base: float
+    files: tuple[Path, Path]
 
 
 def search(
@@ -47,11 +61,14 @@ def search(
     trials: int,
     seed: int,
     iterations: int | None = None,
+    jobs: int = 1,
     finished: Callable[[int, float | None], None] = lambda number, revenue: None,
 ) -> Found:
     """Search learning rates, temperatures and the spread of the start around a setting's recipe; go on with a search.
 
-    The first trial is the recipe itself. Trials that lag behind the median of the earlier ones end early.
+    Of networks that are truthful only about so, what is searched are rates and the weights of the penalties; what they
+    imitate before training is learned once and kept beside the study. The first trial is the recipe itself. Trials
+    that lag behind the median of the earlier ones end early, networks do not: revenue alone does not tell.
 
     Args:
         setting: The setting.
@@ -60,14 +77,17 @@ def search(
         trials: How many there shall be in all, those in the file included.
         seed: Decides every training, and the proposals of a search that is not interrupted.
         iterations: Steps of a trial, in place of the recipe's.
+        jobs: Processes that train trials side by side.
         finished: Called after every trial with its number and revenue, none if it ended early.
 
     Raises:
         MalformedError: If there is no recipe, or the file holds another search under this name.
     """
     import optuna
+    import torch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
     if method not in setting.train:
         raise MalformedError(f"{setting.name} has no recipe for {method}, only for {', '.join(setting.train)}")
     base = setting.train[method]
@@ -83,21 +103,12 @@ def search(
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
     )
-    begun = len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + begun)  # a search that goes on proposes anew
     stored = study.user_attrs.get("what")
     if stored is None:
         study.set_user_attr("what", what)
     elif stored != what:
         changed = sorted(key for key in what if stored.get(key) != what[key])
         raise MalformedError(f"{store} holds a search with another {', '.join(changed)}; choose another file")
-
-    def run(trial: optuna.Trial) -> float:
-        recipe = _proposed(trial, method, base)
-        return _measure(msgspec.structs.replace(setting, train={method: recipe}), method, seed, iterations, trial)
-
-    def report(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        finished(trial.number, trial.value if trial.state is state.COMPLETE else None)
 
     state = optuna.trial.TrialState
     ended, own = (state.COMPLETE, state.PRUNED), _parameters(method, base)
@@ -108,23 +119,105 @@ def search(
     done = len(study.get_trials(deepcopy=False, states=ended))
     if not own_recipe():
         study.enqueue_trial(own, skip_if_exists=False)  # an interrupted trial counts for nothing
-    if trials > done:
-        study.optimize(run, n_trials=trials - done, callbacks=[report])
+    task = _Task(setting, method, store, trials, seed, iterations)
+    if jobs > 1 and trials - done > 1:
+        task.run(finished, most=1)  # the recipe itself first, and what all others imitate
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            parts = [pool.submit(task.run, worker=worker) for worker in range(1, jobs + 1)]
+            for part in as_completed(parts):
+                part.result()
+    elif trials > done:
+        task.run(finished)
     complete = study.get_trials(deepcopy=False, states=ended)
     if not own_recipe() or own_recipe()[0].state is not state.COMPLETE:
         raise MalformedError(f"{store}: the setting's own recipe did not train to its end, so there is nothing to beat")
     best = study.best_trial
+    files = _written(study, store.with_name(f"{store.stem}-{setting.name}-{method}"))
     return Found(
         recipe=_recipe(best.params, base),
         revenue=float(best.value or 0.0),
         trials=len(complete),
         pruned=sum(trial.state is state.PRUNED for trial in complete),
         base=float(own_recipe()[0].value or 0.0),
+        files=files,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A search that any process can take part in."""
+
+    setting: Setting
+    method: str
+    store: Path
+    trials: int
+    seed: int
+    iterations: int | None
+
+    def run(
+        self,
+        finished: Callable[[int, float | None], None] = lambda number, revenue: None,
+        *,
+        worker: int = 0,
+        most: int | None = None,
+    ) -> None:
+        """Train trials until there are enough of them, or the most that were asked for here."""
+        import optuna
+        import torch
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        torch.set_num_threads(1)
+        state = optuna.trial.TrialState
+        storage = optuna.storages.RDBStorage(f"sqlite:///{self.store}", engine_kwargs={"connect_args": {"timeout": 60}})
+        study = optuna.load_study(study_name=f"{self.setting.name}/{self.method}", storage=storage)
+        begun = len(study.get_trials(deepcopy=False))
+        # a search that goes on proposes anew, and so does every process
+        study.sampler = optuna.samplers.TPESampler(seed=self.seed * 1_000_003 + begun + 7919 * worker)
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+        base = self.setting.train[self.method]
+
+        def one(trial: optuna.Trial) -> float:
+            recipe = _proposed(trial, self.method, base)
+            chosen = msgspec.structs.replace(self.setting, train={self.method: recipe})
+            return _measure(chosen, self.method, self.seed, self.iterations, trial, self.store)
+
+        def report(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            finished(trial.number, trial.value if trial.state is state.COMPLETE else None)
+
+        enough = optuna.study.MaxTrialsCallback(self.trials, states=(state.COMPLETE, state.PRUNED))
+        done = len(study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED)))
+        left = self.trials - done if most is None else most
+        if left > 0:
+            study.optimize(one, n_trials=left, callbacks=[report, enough])
+
+
+def _written(study: optuna.Study, stem: Path) -> tuple[Path, Path]:
+    """Write every trial to a CSV and a JSON file."""
+    rows = [
+        {
+            "number": trial.number, "state": trial.state.name, "value": trial.value,
+            "seconds": round(trial.duration.total_seconds(), 2) if trial.duration else None,
+            **trial.user_attrs, **trial.params,
+        }
+        for trial in study.get_trials(deepcopy=False)
+    ]  # fmt: skip
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    as_csv, as_json = (stem.with_name(f"{stem.name}.{kind}") for kind in ("csv", "json"))
+    as_csv.write_text(text.getvalue(), encoding="utf-8")
+    as_json.write_text(json.dumps({"study": study.study_name, "trials": rows}, indent=2) + "\n", encoding="utf-8")
+    return as_csv, as_json
 
 
 def _parameters(method: str, recipe: Recipe) -> dict[str, float]:
     """Return the searched numbers of a recipe by name: those that the method and the recipe use."""
+    if method in NETWORKS:
+        weighed = {"multiplier": recipe.multiplier} if recipe.penalty == "fixed" else {"dual_rate": recipe.dual_rate}
+        searched = {"learning_rate": recipe.learning_rate, "monotone": recipe.monotone, **weighed}
+        return {name: value for name, value in searched.items() if value > 0}
     values = {
         "learning_rate": recipe.learning_rate,
         "boost_rate": recipe.boost_rate,
@@ -147,18 +240,23 @@ def _proposed(trial: optuna.Trial, method: str, base: Recipe) -> Recipe:
 
 def _recipe(numbers: dict[str, float], base: Recipe) -> Recipe:
     plain: dict[str, Any] = {name: value for name, value in numbers.items() if not name.startswith("temperature")}
+    if len(plain) == len(numbers):
+        return msgspec.structs.replace(base, **plain)
     first, last = numbers["temperature_first"], numbers["temperature_last"]
     return msgspec.structs.replace(base, temperature=(first, max(first, last)), **plain)
 
 
-def _measure(setting: Setting, method: str, seed: int, iterations: int | None, trial: optuna.Trial) -> float:
-    """Train one trial; return its hard revenue, or raise optuna's TrialPruned."""
+def _measure(
+    setting: Setting, method: str, seed: int, iterations: int | None, trial: optuna.Trial, store: Path
+) -> float:
+    """Train one trial; return its hard revenue less the weighed regret, or raise optuna's TrialPruned."""
     from dataclasses import replace
 
     import optuna
 
+    from mechanisms.evaluation import audit_values
     from mechanisms.outcome import revenue
-    from mechanisms.training import train
+    from mechanisms.training import NetworkTraining, train
     from mechanisms.training.loop import step_generator
 
     values = valuation_model(setting)
@@ -166,7 +264,12 @@ def _measure(setting: Setting, method: str, seed: int, iterations: int | None, t
     schedule = replace(schedule, every=max(1, schedule.iterations // 5))
     objective = objective_of(setting, method, seed)
 
+    if isinstance(objective, NetworkTraining) and setting.train[method].imitate:
+        warm_start(objective, setting, method, seed, store)
+
     def watch(step: int, validation: float) -> None:
+        if method in NETWORKS:
+            return
         trial.report(validation, step // schedule.every)
         if step < schedule.iterations and trial.should_prune():
             raise optuna.TrialPruned
@@ -176,7 +279,37 @@ def _measure(setting: Setting, method: str, seed: int, iterations: int | None, t
     except FloatingPointError as error:  # a rate too high is an answer, not a failure
         raise optuna.TrialPruned from error
     fresh = values.sample(TESTED, step_generator(seed, 10, 0))
-    return float(revenue(objective.mechanism(result.best, values.scale).run(fresh)).mean())
+    mechanism = objective.mechanism(result.best, values.scale)
+    earned = float(revenue(mechanism.run(fresh)).mean())
+    if mechanism.truthful:
+        return earned
+    regret = sum(audit_values(mechanism, values, profiles=AUDITED, seed=seed).mean)
+    trial.set_user_attr("revenue", earned)
+    trial.set_user_attr("regret", regret)
+    return earned - REGRET_WEIGHT * regret
+
+
+def warm_start(objective: NetworkTraining, setting: Setting, method: str, seed: int, store: Path) -> None:
+    """Let a network imitate its target, or take what it learned from the file that an earlier trial left.
+
+    The file's name has the hash of what decides the weights, and of nothing that a search changes.
+    """
+    from safetensors.torch import load_file, save_file
+
+    recipe = setting.train[method]
+    auction = msgspec.to_builtins(msgspec.structs.replace(setting, train={}))
+    what = [auction, method, seed, recipe.hidden, recipe.layers, recipe.starts, recipe.imitate]
+    digest = hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:16]
+    kept = store.with_name(f"{store.stem}-warm-start-{digest}.safetensors")
+    if kept.exists():
+        for name, tensor in load_file(kept).items():
+            objective.layers[name].copy_(tensor)
+        objective.imitated = True
+        return
+    objective.source(valuation_model(setting), seed)
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+    save_file({name: tensor.contiguous() for name, tensor in objective.layers.items()}, partial)
+    os.replace(partial, kept)  # whole or not at all, also where two processes meet
 
 
 def as_toml(method: str, recipe: Recipe, base: Recipe) -> str:

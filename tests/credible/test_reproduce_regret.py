@@ -36,15 +36,17 @@ def test_rows_tell_regret_by_the_auditor(
 ) -> None:
     assert run_command(["reproduce", "regretnet-local", "--setting", setting, "--json"]) == 0
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["method"] for row in rows] == ["regretnet", "regretnet-local", exact]
+    repaired = ["repaired"] if setting != "unit_2x2_uniform" else []
+    assert [row["method"] for row in rows] == ["regretnet", "regretnet-kept", *repaired, exact]
+    for row in rows[2:]:
+        assert row["dsic"] == "exact"
+        assert row["regret"] == 0
     for row in rows[:2]:
         assert row["dsic"] == "approx"
         assert row["regret_kind"] == "searched_lower_bound"
         assert "auditor" in row["regret_search"]
         assert row["regret_largest"] >= row["regret"] >= 0
         assert row["published_revenue"] > 0
-    assert rows[2]["dsic"] == "exact"
-    assert rows[2]["regret"] == 0
 
 
 def test_auction_mech_prints_the_right_baselines_beside_theirs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +59,8 @@ def test_auction_mech_prints_the_right_baselines_beside_theirs(capsys: pytest.Ca
         "ironed-myerson",
         "--method",
         "published",
+        "--method",
+        "never-withheld",
     ]
     assert run_command(["reproduce", "auction-mech", *options, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
@@ -66,6 +70,11 @@ def test_auction_mech_prints_the_right_baselines_beside_theirs(capsys: pytest.Ca
     assert vickrey["regret"] == 0
     assert vickrey["revenue"] == pytest.approx(0.6, abs=0.003)
     assert vickrey["published_regret"] == 0.198  # of another quantity: the note says so
+    assert vickrey["regret_as_printed"] == pytest.approx(0.2, abs=0.012)  # a grid of 11 reports loses a little
+    unwithheld = by_label["'Myerson' that never withholds"]
+    assert unwithheld["revenue"] == pytest.approx(0.64375, abs=0.002)
+    assert unwithheld["ir_loss"] == pytest.approx(0.5**5 / 5, rel=0.1)  # E (1/2 - max)+
+    assert unwithheld["dsic"] == "approx"
     assert "E[second - third]" in vickrey["note"]
     assert by_label["Myerson, ironed, from a sample"]["revenue"] == pytest.approx(0.6125, abs=0.003)
     assert learned["dsic"] == "approx"
