@@ -111,7 +111,10 @@ def network_artifacts(draw: st.DrawFn, bid_max: int = 4) -> CheckedArtifact:
     parameters: dict[str, npt.NDArray[np.int64]] = {
         "shift": np.array([draw(st.integers(1, 30))]), "tanh": tanh, "exp": exp.copy(), "logistic": logistic,
     }  # fmt: skip
-    for tower, outputs in (("allot", (bidders + 1) * items), ("pay", bidders)):
+    towers = {"allot": (bidders + 1) * items, "pay": bidders}
+    if draw(st.booleans()):  # for unit demand
+        towers["want"] = bidders * (items + 1)
+    for tower, outputs in towers.items():
         shapes = {
             "first": (bidders * items, width), "first_bias": (width,), "hidden": (layers, width, width),
             "hidden_bias": (layers, width), "last": (width, outputs), "last_bias": (outputs,),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from onnx.reference import ReferenceEvaluator
+from protocol.artifact.classes.network import CLASS, UNIT
 from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.engine import Engine
 from protocol.artifact.header import Header
@@ -68,7 +69,7 @@ def twin(artifact: CheckedArtifact) -> Twin:
     """Return the mechanism of an artifact from its definition, in integers."""
     values = {name: np.asarray(value) for name, value in artifact.parameters.items()}
     header = artifact.header
-    if header.kind == "network":
+    if header.kind in (CLASS.name, UNIT.name):
         return IntegerRegretNet(values, header.bidders, header.items, header.unit_share, header.bid_max)
     if artifact.header.kind == "aggregated":
         return _aggregated_twin(artifact.header, values)

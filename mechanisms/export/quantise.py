@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from protocol.artifact.build import aggregated, menu_affine, network, size_boost
 from protocol.artifact.classes.fee import MAX_SHIFT
-from protocol.artifact.classes.network import ACTIVATION_BITS, EXP_TOP, STEP_BITS, TOWERS
+from protocol.artifact.classes.network import ACTIVATION_BITS, EXP_TOP, STEP_BITS, TOWERS, UNIT_TOWERS
 from protocol.artifact.classes.size_boost import size_vectors
 from protocol.artifact.static import CheckedArtifact
 
@@ -74,20 +74,19 @@ def quantise(mechanism: Mechanism, *, unit: Fraction, bid_max: int, share_bits: 
 def _network(mechanism: RegretNet, *, unit: Fraction, bid_max: int, share_bits: int, name: str) -> CheckedArtifact:
     """Return a network in fixed point (NET-8): feasible and individually rational whatever rounding did to it."""
     layers = {key: tensor[0].double().numpy() for key, tensor in mechanism.layers.items()}
-    if any(key.startswith("want_") for key in layers):
-        raise ValueError("a network for unit demand has no exact form yet")
+    towers = UNIT_TOWERS if "want_0" in layers else TOWERS
     depth = sum(key.startswith("allot_") and not key.endswith("bias") for key in layers) - 1
     if depth < 2:
         raise ValueError(f"a network of {depth} hidden layer has no exact form, wanted at least 2")
     to_input = float(unit) / mechanism.scale
     reach = max(
         float((np.abs(layers[f"{tower}_0"]).sum(axis=0) * to_input * bid_max + np.abs(layers[f"{tower}_0_bias"])).max())
-        for tower in TOWERS
+        for tower in towers
     )
     shift = min(40, max(1, math.floor(math.log2(LARGEST / max(reach, 1.0))) - STEP_BITS))
     first, rest = 2.0 ** (STEP_BITS + shift), 2.0**ACTIVATION_BITS
     parameters: dict[str, npt.NDArray[np.int64]] = {"shift": np.array([shift])}
-    for tower in TOWERS:
+    for tower in towers:
         hidden = range(1, depth)
         parts = {
             "first": layers[f"{tower}_0"] * to_input * first,

@@ -102,6 +102,12 @@ class IntegerRegretNet:
         below = logits.max(axis=1, keepdims=True) - logits
         powers = values["exp"][np.minimum(below >> SHIFT, len(values["exp"]) - 1)]
         allocation = powers[:, :n] * self.unit_share // powers.sum(axis=1, keepdims=True)
+        if "want_first" in values:
+            logits = self._tower("want", flat) @ values["want_last"] + values["want_last_bias"]
+            logits = logits.reshape(len(x), n, m + 1)
+            below = logits.max(axis=2, keepdims=True) - logits
+            powers = values["exp"][np.minimum(below >> SHIFT, len(values["exp"]) - 1)]
+            allocation = np.minimum(allocation, powers[..., :m] * self.unit_share // powers.sum(axis=2, keepdims=True))
         asked = self._tower("pay", flat) @ values["pay_last"] + values["pay_last_bias"]
         part = self._table("logistic", asked, SHIFT)
         payment = (allocation * x).sum(axis=2) * part // self.unit_share

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy.typing as npt
 
 from protocol.artifact.classes import mechanism_class
+from protocol.artifact.classes.network import CLASS, UNIT
 from protocol.artifact.header import FORMAT, Header
 from protocol.artifact.parameters import as_parameter
 from protocol.artifact.static import CheckedArtifact, check
@@ -123,9 +124,13 @@ def first_price(*, bidders: int, bid_max: int, share_bits: int, unit: str, procu
 def network(
     *, bidders: int, items: int, bid_max: int, share_bits: int, unit: str, **parameters: npt.ArrayLike
 ) -> CheckedArtifact:
-    """Build a network in fixed point; its parameters by the names and units of `classes.network`."""
+    """Build a network in fixed point; its parameters by the names and units of `classes.network`.
+
+    With those of a perceptron `want` it is one for unit demand.
+    """
+    kind = UNIT.name if "want_first" in parameters else CLASS.name
     header = Header(
-        bid_max=bid_max, bidders=bidders, context=[], format=FORMAT, items=items, kind="network", rounding="floor",
+        bid_max=bid_max, bidders=bidders, context=[], format=FORMAT, items=items, kind=kind, rounding="floor",
         share_bits=share_bits, ties="lowest_index", unit=unit,
     )  # fmt: skip
     return build(header, **parameters)

@@ -22,6 +22,7 @@ REGISTRY: Final[dict[str, MechanismClass]] = {
         single_item_reserve.CLASS,
         first_price.CLASS,
         network.CLASS,
+        network.UNIT,
     )
 }
 

@@ -1,4 +1,4 @@
-"""RegretNet's additive network in fixed point: exact, individually rational and feasible, without a certificate of IC.
+"""RegretNet in fixed point, additive and unit demand: exact, individually rational, feasible, not certified truthful.
 
 Units: bids in grid units; activations, logits and biases of hidden layers in 2^-14 and their sums in 2^-28; shares in
 2^-q of an item. A layer is a product of integers in float64, exact below 2^53, a floored division to the index of a
@@ -27,13 +27,20 @@ EXP_TOP: Final = 1 << 24  # largest entry of the table of exp
 MAX_TABLE: Final = 1 << 17
 MAX_HIDDEN: Final = 16  # layers
 TOWERS: Final = ("allot", "pay")
+UNIT_TOWERS: Final = ("allot", "want", "pay")  # of the class for unit demand
+
+
+def towers_of(kind: str) -> tuple[str, ...]:
+    """Return the perceptrons of a class: that for unit demand has one more."""
+    return UNIT_TOWERS if kind == UNIT.name else TOWERS
 
 
 def _schema(header: Header) -> dict[str, tuple[int, ...]]:
-    inputs = header.bidders * header.items
-    outputs = {"allot": (header.bidders + 1) * header.items, "pay": header.bidders}
+    n, m = header.bidders, header.items
+    inputs = n * m
+    outputs = {"allot": (n + 1) * m, "want": n * (m + 1), "pay": n}
     shapes: dict[str, tuple[int, ...]] = {"shift": (1,), "tanh": (-1,), "exp": (-1,), "logistic": (-1,)}
-    for tower in TOWERS:
+    for tower in towers_of(header.kind):
         shapes |= {
             f"{tower}_first": (inputs, -1), f"{tower}_first_bias": (-1,),
             f"{tower}_hidden": (-1, -1, -1), f"{tower}_hidden_bias": (-1, -1),
@@ -76,7 +83,7 @@ def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
     x = b.op("Where", present, b.clamped(BIDS, 0, header.bid_max), b.scalar(0))  # absent rows are zero (spec 2.13)
     reals = b.op("Cast", x, to="double")
     flat = b.op("Concat", *[b.op("Gather", reals, b.scalar(i), axis=1) for i in range(n)], axis=1)  # (batch, n m)
-    for name in TOWERS:  # stacked parameters are part of the file as they are
+    for name in towers_of(header.kind):  # stacked parameters are part of the file as they are
         b.constant(f"{name}_hidden", parameters[f"{name}_hidden"])
         b.constant(f"{name}_hidden_bias", parameters[f"{name}_hidden_bias"])
         b.constant(f"{name}_last", parameters[f"{name}_last"])
@@ -99,10 +106,14 @@ def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
     total = powers[0]
     for power in powers[1:]:
         total = b.op("Add", total, power)
+    wanted = _wanted(b, flat, parameters, table, len(exp)) if header.kind == UNIT.name else []
     shares = []
-    for power in powers[:n]:
+    for seat, power in enumerate(powers[:n]):
         share = b.op("Div", b.op("Mul", power, b.scalar(header.unit_share)), total)
-        shares.append(b.op("Unsqueeze", b.clamped(share, 0, header.unit_share), b.index(1)))  # for the interval proof
+        share = b.clamped(share, 0, header.unit_share)  # for the interval proof
+        if wanted:  # the smaller of the two: rows and columns sum to a whole at most
+            share = b.op("Where", b.op("Less", wanted[seat], share), wanted[seat], share)
+        shares.append(b.op("Unsqueeze", share, b.index(1)))
     award = b.op("Where", present, b.op("Concat", *shares, axis=1), b.scalar(0), name=ALLOCATION)
     value = b.op("MatMul", b.op("Mul", x, award), b.constant("ones", np.ones((m, 1))))
     worth = b.op("Squeeze", value, b.index(2))
@@ -115,6 +126,23 @@ def _build(header: Header, parameters: Parameters) -> onnx.ModelProto:
     b.output(ALLOCATION, n, m)
     b.output(PAYMENT, n)
     return b.model(parameters)
+
+
+def _wanted(b: Builder, flat: str, parameters: Parameters, table: str, entries: int) -> list[str]:
+    """Return what each bidder wants of each item at most, (batch, items) each: its softmax over items and none."""
+    n, m = b.header.bidders, b.header.items
+    signal = _tower(b, flat, parameters, "want")
+    last, last_bias = parameters["want_last"], parameters["want_last_bias"]
+    ones, real = b.constant("wants", np.ones((m + 1, 1))), b.constant("real_items", np.arange(m))
+    shares = []
+    for seat in range(n):
+        part = slice(seat * (m + 1), (seat + 1) * (m + 1))  # the last one is none
+        logits = _layer(b, signal, f"want_{seat}", last[:, part], last_bias[part])  # (batch, items + 1)
+        below = b.op("Cast", b.op("Sub", b.op("ReduceMax", logits, b.index(1)), logits), to="int64")
+        powers = b.op("Gather", table, _index(b, below, SHIFT, 0, entries), axis=0)
+        share = b.op("Div", b.op("Mul", powers, b.scalar(b.header.unit_share)), b.op("MatMul", powers, ones))
+        shares.append(b.clamped(b.op("Gather", share, real, axis=1), 0, b.header.unit_share))
+    return shares
 
 
 def _check(header: Header, parameters: Parameters) -> list[str]:
@@ -138,7 +166,7 @@ def _check(header: Header, parameters: Parameters) -> list[str]:
         problems.append(f"table exp leaves 1 to {EXP_TOP} or rises")
     if logistic.min() < 0 or logistic.max() > header.unit_share or (np.diff(logistic) < 0).any():
         problems.append("table logistic leaves 0 to 1 or falls")
-    for tower in TOWERS:
+    for tower in towers_of(header.kind):
         hidden = parameters[f"{tower}_hidden"]
         width = parameters[f"{tower}_first"].shape[1]
         wanted = {
@@ -161,4 +189,13 @@ CLASS = MechanismClass(
     check=_check,
     theorem=None,  # truthful only as far as it was trained to be
     laws=("ir", "feasibility", "non_negative_payments"),
+)
+
+UNIT = MechanismClass(
+    name="network-unit-demand",
+    schema=_schema,
+    build=_build,
+    check=_check,
+    theorem=None,
+    laws=("ir", "feasibility", "non_negative_payments", "unit_demand"),
 )

@@ -87,6 +87,8 @@ def test_ir_feasibility_and_no_payment_below_zero(artifact: CheckedArtifact, dat
     absent = here.reshape(8, -1) == 0
     assert (allocation[absent] == 0).all()
     assert (payment[absent] == 0).all()
+    if "unit_demand" in REGISTRY[header.kind].laws:
+        assert (allocation.sum(axis=2) <= header.unit_share).all()
 
 
 @settings(max_examples=90)
@@ -372,6 +374,7 @@ LAWS = {  # by name, where each is tested above
     "lowest_index_ties": test_menu_artifact_equals_the_definition_with_lowest_index_ties,
     "lowest_owner_ties": test_the_dynamic_programme_equals_enumeration_with_lowest_owner_ties,
     "even_ties": test_first_price_equals_the_definition_with_even_ties,
+    "unit_demand": test_ir_feasibility_and_no_payment_below_zero,
     "presence": test_no_lie_about_bids_or_presence_pays_in_any_profile,
 }
 
@@ -379,7 +382,7 @@ LAWS = {  # by name, where each is tested above
 def test_every_class_of_the_registry_names_laws_and_is_tested_here() -> None:
     assert set(REGISTRY) == {
         "menu-affine", "menu-affine-fee", "size-boost", "size-boost-fee", "single-item-reserve", "first-price",
-        "aggregated", "network",
+        "aggregated", "network", "network-unit-demand",
     }  # fmt: skip
     for entry in REGISTRY.values():
         assert {"ir", "feasibility", "non_negative_payments"} <= set(entry.laws)
