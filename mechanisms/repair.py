@@ -35,6 +35,7 @@ SAMPLE: Final = 20_000  # profiles that boosts are fitted on
 REPORTS: Final = 2000  # that a single bidder's menu is read at
 BOXES: Final = 256  # of a rival's bids
 READ: Final = 81  # reports that menus by rival are read at
+SHARES: Final = 256  # of an item, to which menus by rival are rounded down
 STEP: Final = 0.02  # by which prices are raised beyond need, widths of a box: it keeps rounds few
 APART: Final = 1e-9  # by which a withdrawn choice is worse, in units of value over scale
 FITTED: Final = (400, 40.0)  # steps and inverse temperature of the imitation
@@ -126,7 +127,7 @@ class RivalMenus:
     """Two bidders choose from menus that depend on the box of the rival's bids only (REP-2).
 
     Truthful and individually rational for additive bidders whatever the menus; feasible because `repaired_pair` raised
-    prices until it was, which `conflicts` checks.
+    prices until it was, which `conflicts` checks. All of it holds for every value from zero up.
 
     Attributes:
         menus: By bidder, shares in each box of the rival's bids, (2, boxes, entries, items); entry 0 is nothing.
@@ -176,21 +177,58 @@ class RivalMenus:
 
     def conflicts(self) -> int:
         """Return in how many pairs of boxes two possible choices give an item out more than once."""
-        centres = [_centres(self.low[i], self.width[i], self.side) for i in (0, 1)]
-        found = 0
-        most = self._most(0, centres[0])  # (boxes of the rival, boxes of its own, items)
-        for box in range(len(centres[0])):
-            possible = _possible(self.menus[1, box], self.prices[1, box], centres[1], self.width[1] / 2)
-            other = (possible[:, :, None] * self.menus[1, box]).amax(1)
-            found += int((most[:, box] + other > 1 + APART).any(1).sum())
-        return found
+        most, other = self.most(0), self.most(1)
+        return int((most.transpose(0, 1) + other > 1 + APART).any(2).sum())
 
-    def _most(self, bidder: int, centres: Tensor) -> Tensor:
+    def boxes(self, bidder: int) -> _Boxes:
+        """Return the boxes of a bidder's values: those at the ends reach down to zero and up without end."""
+        return _Boxes.of(self.low[bidder], self.width[bidder], self.side)
+
+    def most(self, bidder: int) -> Float[Tensor, "rivals boxes items"]:
         """Return the largest share of each item that a bidder in a box may choose against a rival in a box."""
+        own = self.boxes(bidder)
         return torch.stack([
-            (_possible(menu, price, centres, self.width[bidder] / 2)[:, :, None] * menu).amax(1)
+            (_possible(menu, price, own)[:, :, None] * menu).amax(1)
             for menu, price in zip(self.menus[bidder], self.prices[bidder], strict=True)
         ])  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Boxes:
+    """Boxes of one bidder's values.
+
+    Attributes:
+        centre: (boxes, items).
+        down: How far a box reaches below its centre.
+        up: How far above; infinite at the upper end.
+    """
+
+    centre: Tensor
+    down: Tensor
+    up: Tensor
+
+    @classmethod
+    def of(cls, low: Tensor, width: Tensor, side: int) -> _Boxes:
+        centre = _centres(low, width, side)
+        down, up = (width / 2).repeat(len(centre), 1), (width / 2).repeat(len(centre), 1)
+        number = ((centre - low) / width).floor().long()
+        down = torch.where(number == 0, centre, down)
+        return cls(centre, down, torch.where(number == side - 1, torch.inf, up))
+
+    def reach(self, more: Tensor) -> Tensor:
+        """Return by how much, beyond the centre, a choice with `more` of each item can gain within each box.
+
+        Args:
+            more: Shares beyond those of another choice, (boxes, ..., items).
+        """
+        shape = (len(self.centre), *[1] * (more.dim() - 2), more.shape[-1])
+        up = torch.where(more > 0, more * self.up.view(shape), 0.0)  # not infinity times zero
+        down = torch.where(more < 0, -more * self.down.view(shape), 0.0)
+        return (up + down).sum(-1)
+
+    def some(self, which: Tensor) -> _Boxes:
+        """Return a part of them."""
+        return _Boxes(self.centre[which], self.down[which], self.up[which])
 
 
 def repaired_pair(
@@ -247,7 +285,8 @@ def _read(network: Mechanism, bidder: int, rivals: Tensor, lies: Tensor) -> tupl
         other = part[:, None].expand(-1, len(lies), -1)
         bids = torch.stack([own, other] if bidder == 0 else [other, own], dim=2).flatten(0, 1).float()
         outcome = network.run(bids)
-        menus.append(outcome.allocation[:, bidder].view(len(part), len(lies), -1).double().clamp(0, 1))
+        shares = outcome.allocation[:, bidder].view(len(part), len(lies), -1).double()
+        menus.append((shares * SHARES + 1e-4).floor().clamp(0, SHARES) / SHARES)
         prices.append(outcome.payment[:, bidder].view(len(part), -1).double().clamp_min(0))
     menu, price = torch.cat(menus), torch.cat(prices)
     nothing = torch.zeros_like(menu[:, :1])
@@ -256,16 +295,15 @@ def _read(network: Mechanism, bidder: int, rivals: Tensor, lies: Tensor) -> tupl
 
 def _feasible(auction: RivalMenus) -> RivalMenus:
     """Return the auction with the second bidder's prices raised where its choices meet the first one's."""
-    centres = [_centres(auction.low[i], auction.width[i], auction.side) for i in (0, 1)]
-    free = 1 - auction._most(0, centres[0])  # what the first leaves, by boxes of the second and of the first
-    half, raised = auction.width[1] / 2, STEP * float(auction.width[1].mean()) + 2 * APART
+    own, raised = auction.boxes(1), STEP * float(auction.width[1].mean()) + 2 * APART
+    free = 1 - auction.most(0)  # what the first leaves, by boxes of the second and of the first
     prices = auction.prices.clone()
-    for box in range(len(centres[0])):
+    for box in range(free.shape[1]):
         menu, price = auction.menus[1, box], prices[1, box]
         allowed = (menu[None] <= free[:, None, box] + APART).all(2)  # (boxes of the second, entries)
-        worth = centres[1] @ menu.T
+        worth = own.centre @ menu.T
         for attempt in itertools.count():
-            bad = _possible(menu, price, centres[1], half) & ~allowed
+            bad = _possible(menu, price, own) & ~allowed
             if not bad.any():
                 break
             entries = bad.any(0).nonzero()[:, 0]
@@ -273,24 +311,25 @@ def _feasible(auction: RivalMenus) -> RivalMenus:
                 price[entries] = torch.inf
                 continue
             boxes = bad.any(1).nonzero()[:, 0]
-            apart = ((menu[entries][:, None] - menu[None]).abs() * half).sum(2)  # (entries, others)
+            more = (menu[entries][:, None] - menu[None]).expand(len(boxes), -1, -1, -1)  # than any other
             rest = (worth[boxes] - price).masked_fill(~allowed[boxes], -torch.inf)
-            other = (rest[:, None] - apart[None]).amax(2)  # the worst case of the best allowed choice
+            # the worst case of the best allowed choice; without one that keeps up for ever, the entry is withdrawn
+            other = (rest[:, None] - own.some(boxes).reach(more)).amax(2)
             needed = (worth[boxes][:, entries] - other).masked_fill(~bad[boxes][:, entries], -torch.inf).amax(0)
             price[entries] = torch.maximum(price[entries], needed) + raised
         prices[1, box] = price
     return RivalMenus(auction.menus, prices, auction.low, auction.width, auction.side)
 
 
-def _possible(menu: Tensor, price: Tensor, centres: Tensor, half: Tensor) -> Tensor:
+def _possible(menu: Tensor, price: Tensor, boxes: _Boxes) -> Tensor:
     """Return which entries somebody in each box of values may choose, and some more: (boxes, entries).
 
-    An entry is out if at every corner of the box the best one of its centre is better.
+    An entry is out if everywhere in the box the best one of its centre is better.
     """
-    utility = centres @ menu.T - price
+    utility = boxes.centre @ menu.T - price
     top = utility.max(dim=1)
-    reach = ((menu[None] - menu[top.indices][:, None]).abs() * half).sum(2)
-    return utility >= top.values[:, None] - reach - APART
+    reach = boxes.reach(menu[None] - menu[top.indices][:, None])
+    return torch.isfinite(price) & (utility + reach >= top.values[:, None] - APART)
 
 
 def _grid(low: Tensor, high: Tensor, side: int) -> Tensor:

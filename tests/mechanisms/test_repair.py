@@ -36,7 +36,7 @@ def keeps_the_laws(auction: Mechanism, seed: int) -> None:
     for bidder in range(auction.bidders):
         for draw in range(5):
             reports = values.clone()
-            reports[:, bidder] = Uniform(1, auction.items).sample(300, step_generator(seed, 2, draw))[:, 0] * 1.3
+            reports[:, bidder] = Uniform(1, auction.items).sample(300, step_generator(seed, 2, draw))[:, 0] * 3
             gain = utilities(auction.run(reports), values) - utilities(outcome, values)
             assert float(gain[:, bidder].max()) < 1e-9
 
@@ -66,6 +66,12 @@ def test_menus_by_rival_keep_the_laws_and_leave_no_conflict(items: int, seed: in
     auction = repaired_pair(network(2, items, seed), sample, side=4, reports=4, low=low, high=high)
     assert auction.conflicts() == 0
     keeps_the_laws(auction, seed)
+    far = 5 * Uniform(2, items).sample(2000, step_generator(seed, 4, 0))  # mostly beyond what menus were read for
+    border = (far * 2).round() / 4  # on the corners of boxes
+    for values in (far, border):
+        outcome = auction.run(values)
+        assert overallocation(outcome) < 1e-6
+        assert ir_violation(outcome, values) < 1e-9
 
 
 def test_menus_that_sell_an_item_twice_are_seen() -> None:
