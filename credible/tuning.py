@@ -8,7 +8,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +18,7 @@ import msgspec
 
 from credible.records.values import valuation_model
 from credible.runs import NETWORKS, objective_of, schedule_of
-from credible.settings import Recipe, Setting
+from credible.settings import RECORD, Recipe, Setting
 from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REGRET_WEIGHT: Final = 5.0  # of the summed regret against revenue, as auction-mech weighs it
 AUDITED: Final = 100  # profiles of a trial that the auditor searches
+WARM_START: Final = 1  # version of how networks imitate: a file of another one is not read
 TESTED: Final = 50_000  # profiles that a trial is judged by, the same for all
 
 
@@ -122,10 +123,22 @@ def search(
     task = _Task(setting, method, store, trials, seed, iterations)
     if jobs > 1 and trials - done > 1:
         task.run(finished, most=1)  # the recipe itself first, and what all others imitate
+        left = trials - done - 1
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            parts = [pool.submit(task.run, worker=worker) for worker in range(1, jobs + 1)]
-            for part in as_completed(parts):
-                part.result()
+            parts = [
+                pool.submit(task.run, worker=worker + 1, most=left // jobs + (worker < left % jobs))
+                for worker in range(min(jobs, left))
+            ]
+            told = {trial.number for trial in study.get_trials(deepcopy=False, states=ended)}
+            running = set(parts)
+            while running:
+                over, running = wait(running, timeout=1.0)
+                for trial in study.get_trials(deepcopy=False, states=ended):
+                    if trial.number not in told:
+                        told.add(trial.number)
+                        finished(trial.number, trial.value if trial.state is state.COMPLETE else None)
+                for part in over:
+                    part.result()
     elif trials > done:
         task.run(finished)
     complete = study.get_trials(deepcopy=False, states=ended)
@@ -184,11 +197,10 @@ class _Task:
         def report(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             finished(trial.number, trial.value if trial.state is state.COMPLETE else None)
 
-        enough = optuna.study.MaxTrialsCallback(self.trials, states=(state.COMPLETE, state.PRUNED))
         done = len(study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED)))
         left = self.trials - done if most is None else most
         if left > 0:
-            study.optimize(one, n_trials=left, callbacks=[report, enough])
+            study.optimize(one, n_trials=left, callbacks=[report])
 
 
 def _written(study: optuna.Study, stem: Path) -> tuple[Path, Path]:
@@ -292,18 +304,25 @@ def _measure(
 def warm_start(objective: NetworkTraining, setting: Setting, method: str, seed: int, store: Path) -> None:
     """Let a network imitate its target, or take what it learned from the file that an earlier trial left.
 
-    The file's name has the hash of what decides the weights, and of nothing that a search changes.
+    The file's name has the hash of what decides the weights, and of nothing that a search changes. Values of a record
+    are in files of their own, so there every trial imitates anew.
     """
     from safetensors.torch import load_file, save_file
 
+    from mechanisms.training.network import IMITATED
+
     recipe = setting.train[method]
     auction = msgspec.to_builtins(msgspec.structs.replace(setting, train={}))
-    what = [auction, method, seed, recipe.hidden, recipe.layers, recipe.starts, recipe.imitate]
+    if setting.values["kind"] == RECORD:
+        return
+    shapes = {name: list(tensor.shape) for name, tensor in objective.layers.items()}
+    what = [WARM_START, auction, method, seed, shapes, recipe.imitate, IMITATED]
     digest = hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:16]
     kept = store.with_name(f"{store.stem}-warm-start-{digest}.safetensors")
     if kept.exists():
-        for name, tensor in load_file(kept).items():
-            objective.layers[name].copy_(tensor)
+        stored = load_file(kept)
+        for name, tensor in objective.layers.items():
+            tensor.copy_(stored[name])
         objective.imitated = True
         return
     objective.source(valuation_model(setting), seed)

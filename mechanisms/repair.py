@@ -37,7 +37,7 @@ BOXES: Final = 256  # of a rival's bids
 READ: Final = 81  # reports that menus by rival are read at
 SHARES: Final = 256  # of an item, to which menus by rival are rounded down
 STEP: Final = 0.02  # by which prices are raised beyond need, widths of a box: it keeps rounds few
-APART: Final = 1e-9  # by which a withdrawn choice is worse, in units of value over scale
+APART: Final = 1e-9  # of the values: what counts as equal
 FITTED: Final = (400, 40.0)  # steps and inverse temperature of the imitation
 
 
@@ -295,7 +295,7 @@ def _read(network: Mechanism, bidder: int, rivals: Tensor, lies: Tensor) -> tupl
 
 def _feasible(auction: RivalMenus) -> RivalMenus:
     """Return the auction with the second bidder's prices raised where its choices meet the first one's."""
-    own, raised = auction.boxes(1), STEP * float(auction.width[1].mean()) + 2 * APART
+    own, raised = auction.boxes(1), STEP * float(auction.width[1].mean())
     free = 1 - auction.most(0)  # what the first leaves, by boxes of the second and of the first
     prices = auction.prices.clone()
     for box in range(free.shape[1]):
@@ -329,7 +329,8 @@ def _possible(menu: Tensor, price: Tensor, boxes: _Boxes) -> Tensor:
     utility = boxes.centre @ menu.T - price
     top = utility.max(dim=1)
     reach = boxes.reach(menu[None] - menu[top.indices][:, None])
-    return torch.isfinite(price) & (utility + reach >= top.values[:, None] - APART)
+    near = APART * float(boxes.centre.abs().max().clamp_min(1.0))  # rounding of values, and of which box they lie in
+    return torch.isfinite(price) & (utility + reach >= top.values[:, None] - near)
 
 
 def _grid(low: Tensor, high: Tensor, side: int) -> Tensor:

@@ -25,6 +25,7 @@ from mechanisms.networks.regret_net import RegretNet
 from mechanisms.valuations import AsymmetricUniform, Uniform, ValuationModel
 
 MARGIN: Final = 1e-9  # of values about 1
+STEEPEST: Final = 600.0  # differences of logits beyond it change shares by less than the margin, and would overflow
 BATCH: Final = 4096  # pairs that are bounded together
 CHOSEN: Final = 512  # cells that are refined in one round
 
@@ -135,6 +136,7 @@ class Enclosure:
         n, m, boxes = self.bidders, self.items, len(centre)
         at, span, slope = _propagate(self._allot, centre, half)
         inputs = centre.shape[1]
+        span = Span(span.low.clamp(-STEEPEST, STEEPEST), span.high.clamp(-STEEPEST, STEEPEST))
         odds = Span((-span.high).exp().view(boxes, n, m), (-span.low).exp().view(boxes, n, m))  # s_k / s_i
         slopes = Span(slope.low.view(boxes, n, m, inputs), slope.high.view(boxes, n, m, inputs))
         share = Span(1 / (1 + odds.high.sum(1)), 1 / (1 + odds.low.sum(1)))
@@ -239,7 +241,7 @@ class _Search:
         flat_low, flat_high = low.double().flatten(), high.double().flatten()
         self.centre, self.half = ((flat_low + flat_high) / 2)[None], ((flat_high - flat_low) / 2)[None]
         self.mass = torch.ones(1, dtype=torch.float64)
-        self.lie, self.lie_half = self.centre[:, self.own], self.half[:, self.own]
+        self.lie, self.lie_half = self.centre[:, self.own].clone(), self.half[:, self.own].clone()
         self.cell = torch.zeros(1, dtype=torch.long)
         self.done, self.rounds, self.found = 0, 0, 0.0
         self.bound, self.split = self.evaluate(self.cell, self.lie, self.lie_half)
@@ -250,7 +252,7 @@ class _Search:
         for start in range(0, len(cell), BATCH):
             part = slice(start, start + BATCH)
             bound, split = self._bounded(self.centre[cell[part]], self.half[cell[part]], lie[part], lie_half[part])
-            bounds.append(bound + MARGIN)
+            bounds.append(torch.nan_to_num(bound + MARGIN, nan=torch.inf))  # nothing is known of what overflowed
             splits.append(split)
         self.done += len(cell)
         return torch.cat(bounds), torch.cat(splits)
@@ -344,9 +346,10 @@ class _Search:
             count = len(self.centre)
             low, half = _halves(self.centre[parents], self.half[parents], axis, -1)
             high, _ = _halves(self.centre[parents], self.half[parents], axis, 1)
-            self.centre[parents], self.half[parents] = low, half
+            centre, halves = self.centre.clone(), self.half.clone()
+            centre[parents], halves[parents] = low, half
             self.mass[parents] /= 2
-            self.centre, self.half = torch.cat([self.centre, high]), torch.cat([self.half, half])
+            self.centre, self.half = torch.cat([centre, high]), torch.cat([halves, half])
             self.mass = torch.cat([self.mass, self.mass[parents]])
             number = torch.full((count,), -1, dtype=torch.long)
             number[parents] = torch.arange(count, count + len(parents))
@@ -432,7 +435,7 @@ def certify_regret(
     while True:
         cells = search.cells()
         largest, mean = float(cells.max()), float((search.mass * cells).sum())
-        lower = max(search.found, largest_found)
+        lower = min(max(search.found, largest_found), largest)  # a search in float32 may be above by its rounding
         seconds_now = time.perf_counter() - started
         closed = largest <= tight * lower and mean <= tight * mean_found
         ended = closed or seconds_now >= seconds or not (cells > search.floor).any()

@@ -107,7 +107,8 @@ class NetworkTraining:
         fixed set of profiles, with their numbers.
         """
         drawn = values.sample(BOX, step_generator(seed, 12, 0)) / values.scale
-        self._low, self._high = drawn.amin(0).float(), drawn.amax(0).float()
+        device = next(iter(self.layers.values())).device  # nothing is copied to it while a step is recorded
+        self._low, self._high = drawn.amin(0).float().to(device), drawn.amax(0).float().to(device)
         if self._target is not None and not self.imitated:
             self._learn_target(self._target, values, seed)
         if self._misreports != "kept":
@@ -116,7 +117,9 @@ class NetworkTraining:
         self._kept.copy_(profiles.expand_as(self._kept))
 
         def part(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-            index = torch.randint(KEPT, (count,), generator=generator)
+            # none twice in a minibatch, so that what is written back is what was tried; an odd stride visits all of 2^k
+            start, stride = torch.randint(KEPT, (2,), generator=generator).tolist()
+            index = (start + torch.arange(count) * (stride | 1)) % KEPT
             return profiles[index], index
 
         return part
@@ -130,6 +133,7 @@ class NetworkTraining:
             bids = draw(batch, step_generator(seed, 14, step))
             wanted = target.run(bids.double() * values.scale)
             shares, due = wanted.allocation.float(), wanted.payment.float() / values.scale
+            bids, shares, due = (part.to(next(iter(self.layers.values())).device) for part in (bids, shares, due))
 
             def close(bids: Tensor = bids, shares: Tensor = shares, due: Tensor = due) -> Tensor:
                 allocation, payment = self.network.rule(self.layers, bids.expand(self.starts, -1, -1, -1))

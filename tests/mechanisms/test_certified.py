@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechanisms.evaluation import certify_regret, surviving_revenue
+from mechanisms.evaluation import certified, certify_regret, surviving_revenue
 from mechanisms.evaluation.certified import Enclosure, uniform_range
 from mechanisms.networks.alg_net import AlgNet, alg_layers
 from mechanisms.networks.network import lone_utilities
@@ -88,6 +89,36 @@ def test_the_bound_closes_in_on_what_a_grid_finds() -> None:
     assert certificate.closed
     assert largest - 1e-5 <= certificate.largest <= 1.02 * largest + 1e-5
     assert mean * 0.99 <= certificate.mean <= 1.02 * mean + 1e-5
+
+
+@pytest.mark.parametrize("seed", [3, 40, 62])
+def test_the_bounds_are_above_a_fine_grid_where_the_first_split_is_of_the_own_value(seed: int) -> None:
+    net = network(1, 1, seed, 4.0)
+    certificate = certify_regret(net, 0, **box(1, 1), seconds=2)
+    bids = torch.linspace(0, 1, 1601)
+    outcome = net.run(bids[:, None, None])
+    gain = bids[:, None] * outcome.allocation[:, 0, 0][None] - outcome.payment[:, 0][None]
+    gain = gain - gain.diagonal()[:, None]
+    assert certificate.largest >= float(gain.max()) - 1e-5
+    assert certificate.mean >= float(gain.amax(1).mean()) * 0.999 - 1e-5
+
+
+def test_no_lie_is_lost_when_boxes_are_split() -> None:
+    net = network(2, 1, 11, 4.0)
+    search = certified._Search(Enclosure(net, 0), torch.zeros(2, 1), torch.ones(2, 1), floor=-9.0)
+    for _ in range(5):
+        search.refine(search.cells() + 10)  # nothing is pruned
+        volume = torch.zeros(len(search.centre), dtype=torch.float64)
+        volume.scatter_add_(0, search.cell, 2 * search.lie_half[:, 0])
+        assert torch.allclose(volume, torch.ones_like(volume))
+
+
+def test_networks_too_steep_for_floats_are_bounded_or_said_to_be_unbounded() -> None:
+    net = network(2, 2, 1, 1.0, width=64)
+    net.layers["allot_2"].mul_(3000.0)
+    certificate = certify_regret(net, 0, **box(2, 2), seconds=1)
+    assert not math.isnan(certificate.largest)
+    assert certificate.largest >= certificate.found
 
 
 def test_what_cannot_be_certified_is_refused() -> None:
