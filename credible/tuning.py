@@ -85,9 +85,10 @@ def search(
         MalformedError: If there is no recipe, or the file holds another search under this name.
     """
     import optuna
+    import sqlalchemy
     import torch
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # an interrupted trial is no traceback
     torch.set_num_threads(1)
     if method not in setting.train:
         raise MalformedError(f"{setting.name} has no recipe for {method}, only for {', '.join(setting.train)}")
@@ -97,13 +98,10 @@ def search(
     what = msgspec.json.decode(msgspec.json.encode(what))  # as the file gives it back: tuples become lists
     if not store.parent.is_dir():
         raise MalformedError(f"{store}: there is no folder {store.parent}")
-    study = optuna.create_study(
-        study_name=f"{setting.name}/{method}",
-        storage=f"sqlite:///{store}",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    )
+    try:
+        study = _study(setting, method, store)
+    except sqlalchemy.exc.DatabaseError as error:
+        raise MalformedError(f"{store}: not a study: {error.orig}") from error
     stored = study.user_attrs.get("what")
     if stored is None:
         study.set_user_attr("what", what)
@@ -156,6 +154,17 @@ def search(
     )
 
 
+def _study(setting: Setting, method: str, store: Path) -> optuna.Study:
+    import optuna
+
+    return optuna.create_study(
+        study_name=f"{setting.name}/{method}",
+        storage=f"sqlite:///{store}",
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
     """A search that any process can take part in."""
@@ -178,7 +187,7 @@ class _Task:
         import optuna
         import torch
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # an interrupted trial is no traceback
         torch.set_num_threads(1)
         state = optuna.trial.TrialState
         storage = optuna.storages.RDBStorage(f"sqlite:///{self.store}", engine_kwargs={"connect_args": {"timeout": 60}})

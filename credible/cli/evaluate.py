@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -17,6 +17,11 @@ from credible.records.values import valuation_model
 from credible.runs import classics, load_run
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mechanisms.networks.network import Network
 
 
 def evaluate(
@@ -33,6 +38,8 @@ def evaluate(
     """Measure revenue with its standard error, regret with its search, IR and feasibility, beside baselines."""
     if certify and not audit:
         raise UsageError("--certify closes in on what --audit finds: give --audit N as well")
+    if certify:
+        certifiable(source)
     figures, chosen = measured(source, setting, samples=samples, seed=seed, audit=audit)
     if certify:
         figures["certificates"] = certified(source, figures, seconds=certify)
@@ -44,8 +51,8 @@ def evaluate(
     table.add_row("full surplus", f"{ceiling:.5f}")
     table.add_row("auctioneer regret: surplus - revenue", f"{ceiling - figures['revenue']:.5f}")
     table.add_row("efficiency", f"{figures['welfare'] / ceiling:.4f}" if ceiling else "-")
-    table.add_row("regret", f"{figures['regret']:.3g} ({figures['regret_kind']})")
-    table.add_row("  search found", f"{figures['regret_found']:.3g} ({figures['regret_search']})")
+    table.add_row("regret, largest over bidders of the mean", f"{figures['regret']:.3g} ({figures['regret_kind']})")
+    table.add_row("  quick search, any bid", f"{figures['regret_found']:.3g} ({figures['regret_search']})")
     table.add_row("IR violation", f"{figures['ir_violation']:.3g}")
     table.add_row("overallocation", f"{figures['overallocation']:.3g}")
     table.add_row("samples", str(figures["samples"]))
@@ -54,10 +61,10 @@ def evaluate(
             table.add_row(name, value)
     for row in figures.get("certificates", []):
         table.add_row(
-            f"certified: bidder {row['bidder']}, largest gain of any lie",
+            f"certified: bidder {row['bidder']}, largest gain of any lie in the range of values",
             f"{row['found']:.6f} to {row['largest']:.6f}" + ("" if row["closed"] else ", stopped by the time limit"),
         )
-        table.add_row("  mean regret", f"{row['mean_found']:.6f} to {row['mean']:.6f}")
+        table.add_row("  mean regret", f"at most {row['mean']:.6f} (on the auditor's profiles {row['mean_found']:.6f})")
         if row["survives"] is not None:
             table.add_row("  some truthful auction earns at least", f"{row['survives']:.5f}")
     if chosen.values["kind"] == store.RECORD:
@@ -125,8 +132,39 @@ def measured(
     }  # fmt: skip
     if audit:
         audited = mechanism if is_run else ExactMechanism(engine, Fraction(grid.unit), certified=certified)
-        figures["audit"] = asdict(audit_values(audited, values, profiles=audit, seed=seed))
+        # an artifact takes every bid of its grid, whatever the values are
+        admitted = None if is_run else (0.0, float(grid.bid_max * Fraction(grid.unit)))
+        found = audit_values(audited, values, profiles=audit, seed=seed, admitted=admitted)
+        figures["audit"] = {**asdict(found), "reports": "values" if is_run else "grid", "unfinished": found.unfinished}
+        if found.regret > figures["regret"] and not audited.truthful:
+            figures["regret"] = found.regret
+            figures["regret_search"] += f"; the auditor found more on {audit} profiles"
     return figures, chosen
+
+
+def certifiable(source: Path) -> tuple[Network, store.Setting, tuple[Tensor, Tensor]]:
+    """Return a run's network, its setting, and the range of values, if there are certified bounds for it.
+
+    Raises:
+        UsageError: If it is no such network, or the mean has no meaning on these values.
+    """
+    if not source.is_dir():
+        raise UsageError(f"{source}: certified bounds are of a trained network; give its run folder")
+    from mechanisms.evaluation.certified import Enclosure, uniform_range
+    from mechanisms.networks.network import Network
+
+    setting, network, config = load_run(source)
+    box = uniform_range(valuation_model(setting))
+    what = f"{source} ({config['method']} on {setting.name})"
+    if not isinstance(network, Network):
+        raise UsageError(f"{what}: certified bounds are of networks; what is truthful by a theorem needs none")
+    if box is None:
+        raise UsageError(f"{what}: certified bounds are for independent uniform values")
+    try:
+        Enclosure(network, 0)
+    except ValueError as error:
+        raise UsageError(f"{what}: {error}") from error
+    return network, setting, box
 
 
 def certified(source: Path, figures: dict[str, Any], *, seconds: int) -> list[dict[str, Any]]:
@@ -138,21 +176,12 @@ def certified(source: Path, figures: dict[str, Any], *, seconds: int) -> list[di
         seconds: Time limit of each bidder.
 
     Raises:
-        UsageError: If it is no network with certified bounds, or the mean has no meaning on these values.
+        UsageError: As `certifiable`.
     """
-    if not source.is_dir():
-        raise UsageError(f"{source}: certified bounds are of a trained network; give its run folder")
     from mechanisms.evaluation import certify_regret, surviving_revenue
-    from mechanisms.evaluation.certified import Round, uniform_range
-    from mechanisms.networks.network import Network
+    from mechanisms.evaluation.certified import Round
 
-    setting, network, config = load_run(source)
-    box = uniform_range(valuation_model(setting))
-    if not isinstance(network, Network) or box is None:
-        raise UsageError(
-            f"{config['method']} on {setting.name}: certified bounds are of networks, on independent uniform values"
-        )
-    low, high = box
+    network, setting, (low, high) = certifiable(source)
     rows = []
 
     def line(done: Round) -> None:
@@ -164,12 +193,9 @@ def certified(source: Path, figures: dict[str, Any], *, seconds: int) -> list[di
 
     for bidder in range(setting.bidders):
         mean, largest = figures["audit"]["mean"][bidder], figures["audit"]["largest"][bidder]
-        try:
-            found = certify_regret(
-                network, bidder, low=low, high=high, seconds=seconds, found=(mean, largest), progress=line
-            )
-        except ValueError as error:
-            raise UsageError(f"{config['method']}: {error}") from error
+        found = certify_regret(
+            network, bidder, low=low, high=high, seconds=seconds, found=(mean, largest), progress=line
+        )
         earned = figures["revenue"] - 3 * figures["revenue_se"]
         survives = surviving_revenue(earned, found.mean) if setting.bidders == 1 else None
         rows.append({**asdict(found), "mean_found": mean, "survives": survives})
@@ -186,7 +212,12 @@ def audit_rows(audit: dict[str, Any]) -> list[tuple[str, str]]:
         for parts in [", ".join(f"{value:.6f}" for value in quantiles)]
     ]
     worst = audit["worst"]
-    rows.append(("  worst profile, lie, gain", f"{worst['profile']}, {worst['report']}, {worst['gain']:.6f}"))
+    profile = "; ".join(" ".join(f"{value:.4f}" for value in row) for row in worst["profile"])
+    report = " ".join(f"{value:.4f}" for value in worst["report"])
+    rows.append(("  worst profile, by bidder", profile))
+    rows.append(("  its lie, gain", f"{report}, {worst['gain']:.6f}"))
+    space = "of the artifact's grid" if audit["reports"] == "grid" else "within the range of the values"
+    rows.append(("  lies searched", f"{space}{', still finding more when it ended' if audit['unfinished'] else ''}"))
     rows += [
         (
             f"  after {stage['stage']}, {stage['reports']:,} reports",

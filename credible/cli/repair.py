@@ -39,7 +39,11 @@ def repair(
     from protocol.artifact.card import write_card
 
     torch.set_num_threads(1)
+    if source.is_file():
+        raise UsageError(f"{source} is a file: networks are repaired from their run folder")
     setting, network, config = load_run(source)
+    if network.truthful:
+        raise UsageError(f"{source}: {config['method']} is exactly truthful already")
     if not isinstance(network, Network) or setting.demand != "additive":
         raise UsageError(f"{source}: {config['method']} on {setting.name}, wanted a network for additive bidders")
     values = valuation_model(setting)
@@ -71,6 +75,10 @@ def repair(
         "repairs": rows, "baselines": baselines, "best": best["repair"], "best_classic": classic,
         "repaired": repaired, "seconds": round(seconds, 1),
     }  # fmt: skip
+
+    def share(earned: float) -> str:
+        return f"{earned / measured.revenue:.1%}" if measured.revenue > 0.2 * baselines[classic] else "-"
+
     table = Table("auction", "revenue", "of the network's", "truthful", title=f"{source}: {setting.name}")
     table.add_row(
         f"{config['method']}, as trained", f"{measured.revenue:.4f} +- {measured.revenue_se:.4f}", "",
@@ -78,9 +86,10 @@ def repair(
     )  # fmt: skip
     for row in rows:
         shown = f"{row['revenue']:.4f} +- {row['revenue_se']:.4f}"
-        table.add_row(f"repaired: {row['repair']}", shown, f"{float(row['share']):.1%}", "exactly")
+        kind = "exactly" if isinstance(made[str(row["repair"])], AffineMaximizer) else "exactly; no artifact"
+        table.add_row(f"repaired: {row['repair']}", shown, share(float(row["revenue"])), kind)
     for name, earned in baselines.items():
-        table.add_row(name.replace("_", " "), f"{earned:.4f}", f"{earned / measured.revenue:.1%}", "exactly")
+        table.add_row(name.replace("_", " "), f"{earned:.4f}", share(earned), "exactly")
     verdict = (
         f"{best['repair']} earns more than the best classic auction here, {classic.replace('_', ' ')}"
         if repaired
@@ -99,5 +108,8 @@ def repair(
         write_file(output, artifact.data)
         write_card(output, artifact, measured={**compared, "repaired": chosen})
         figures["file"], figures["exported"] = str(output), chosen
+        verdict += f". Written: {output}, {chosen}" + (
+            "" if chosen == best["repair"] else ", as the best has no artifact"
+        )
     table.caption = f"{verdict}. {theorem}"
     show(figures, table, as_json=json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -13,6 +13,10 @@ from credible import settings as store
 from credible.cli.common import Json, UsageError, bar, show
 from credible.records.values import valuation_model
 from credible.runs import objective_of, schedule_of
+
+NOT_TRUTHFUL: Final = (
+    "Not truthful by a theorem: part of this revenue may be regret. credible evaluate {} --audit 200 searches for it."
+)
 
 
 def train(
@@ -82,6 +86,9 @@ def train(
             "seconds": round(seconds, 3),
             "device": where.type,
         },
-        [f"{folder}: {result.step} iterations in {seconds:.1f} s, held-out hard revenue {validation:.5f}{worst}"],
+        [
+            f"{folder}: {result.step} iterations in {seconds:.1f} s, held-out hard revenue {validation:.5f}{worst}",
+            *([] if objective.mechanism(result.best, values.scale).truthful else [NOT_TRUTHFUL.format(folder)]),
+        ],
         as_json=json,
     )

@@ -48,7 +48,7 @@ def tune(
     }
     measure = "revenue"
     if method in NETWORKS:
-        measure = f"revenue less {REGRET_WEIGHT:g} times the summed regret"
+        measure = f"revenue - {REGRET_WEIGHT:g} x regret (by the auditor, summed over bidders):"
     show(
         result,
         [

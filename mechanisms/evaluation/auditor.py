@@ -357,14 +357,22 @@ def _guided(search: Search, kept: int) -> None:
     search.offer(own[:, None] * factors[None])
 
 
-def audit_values(mechanism: Mechanism, values: ValuationModel, *, profiles: int, seed: int) -> Audit:
-    """Search for misreports on profiles of a valuation model; reports stay within the range of its values.
+def audit_values(
+    mechanism: Mechanism,
+    values: ValuationModel,
+    *,
+    profiles: int,
+    seed: int,
+    admitted: tuple[float, float] | None = None,
+) -> Audit:
+    """Search for misreports on profiles of a valuation model.
 
     Args:
         mechanism: Anything that runs reports.
         values: True profiles are drawn from here, and the range of reports is read from it.
         profiles: How many profiles to search.
         seed: Decides every draw.
+        admitted: Least and largest report that the mechanism takes; the range of the values if left out.
 
     Raises:
         ValueError: If there are no profiles.
@@ -372,4 +380,6 @@ def audit_values(mechanism: Mechanism, values: ValuationModel, *, profiles: int,
     seen = values.sample(SEEN, step_generator(seed, 13, 0)).float()
     drawn = values.sample(profiles, step_generator(seed, 14, 0)).float()
     low, high = drawn.amin(0).minimum(seen.amin(0)), drawn.amax(0).maximum(seen.amax(0))
+    if admitted is not None:
+        low, high = torch.full_like(low, admitted[0]), torch.full_like(high, admitted[1])
     return audit_regret(mechanism, drawn, low=low, high=high, seed=seed)

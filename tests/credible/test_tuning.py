@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tomllib
 from pathlib import Path
@@ -67,6 +68,41 @@ def test_an_interrupted_first_trial_is_tried_again_and_other_auctions_are_refuse
         search(wider, "lottery-ama", file, trials=3, seed=0, iterations=20)
     with pytest.raises(MalformedError, match="no folder"):
         search(setting, "lottery-ama", tmp_path / "none" / "t.db", trials=1, seed=0)
+
+
+def test_penalty_weights_are_searched_side_by_side_and_every_trial_is_written(tmp_path: Path) -> None:
+    setting, file = store.load("single_4x1_uniform"), tmp_path / "t.db"
+    recipe = msgspec.structs.replace(setting.train["auction-mech"], imitate=20, batch=(32, 32))
+    setting = msgspec.structs.replace(setting, train={"auction-mech": recipe})
+    told: list[int] = []
+    found = search(
+        setting, "auction-mech", file, trials=4, seed=0, iterations=15, jobs=2, finished=lambda n, _: told.append(n)
+    )
+    assert found.trials == 4
+    assert sorted(told) == [0, 1, 2, 3]
+    as_csv, as_json = found.files
+    rows = list(csv.DictReader(as_csv.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 4 == len(json.loads(as_json.read_text(encoding="utf-8"))["trials"])
+    for row in rows:
+        worth = float(row["revenue"]) - tuning.REGRET_WEIGHT * float(row["regret"])
+        assert float(row["value"]) == pytest.approx(worth)
+    assert {float(row["multiplier"]) for row in rows} > {recipe.multiplier}
+    assert max(float(row["value"]) for row in rows) == found.revenue
+    cached = list(tmp_path.glob("t-warm-start-*.safetensors"))
+    assert len(cached) == 1  # learned once for all
+    again = search(setting, "auction-mech", file, trials=5, seed=0, iterations=15)
+    assert again.base == found.base
+    longer = msgspec.structs.replace(recipe, imitate=21)
+    other = msgspec.structs.replace(setting, train={"auction-mech": longer})
+    search(other, "auction-mech", tmp_path / "u.db", trials=1, seed=0, iterations=15)
+    assert len(list(tmp_path.glob("*warm-start-*"))) == 2
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    junk = tmp_path / "junk.db"
+    junk.write_text("junk" * 100)
+    assert run_command(["tune", "additive_2x2_uniform", "--trials", "1", "--study", str(junk)]) == 3
+    assert "not a study" in capsys.readouterr().err
 
 
 def test_what_is_found_is_a_recipe_to_paste() -> None:

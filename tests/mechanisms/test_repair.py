@@ -145,4 +145,23 @@ def test_only_networks_are_repaired(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run_command(["train", SETTING, "--method", "lottery-ama", "--iterations", "5", "--out", str(run)]) == 0
     capsys.readouterr()
     assert run_command(["repair", str(run)]) == 2
-    assert "wanted a network" in capsys.readouterr().err
+    assert "exactly truthful already" in capsys.readouterr().err
+    assert run_command(["evaluate", str(run), "--samples", "100", "--audit", "5", "--certify", "1"]) == 2
+    assert "needs none" in capsys.readouterr().err
+    assert run_command(["repair", str(run / "config.json")]) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_networks_without_certified_bounds_are_told_before_the_audit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting, method, text in (
+        ("unit_2x2_uniform", "regretnet", "additive bidders only"),
+        ("additive_2x2_uniform", "equivariantnet", "additive bidders only"),
+        ("single_4x1_exponential", "regretnet-local", "independent uniform values"),
+    ):
+        run = tmp_path / setting
+        assert run_command(["train", setting, "--method", method, "--iterations", "2", "--out", str(run)]) == 0
+        assert "Not truthful by a theorem" in capsys.readouterr().out
+        assert run_command(["evaluate", str(run), "--audit", "100000", "--certify", "1"]) == 2
+        assert text in capsys.readouterr().err
