@@ -388,7 +388,9 @@ def test_a_trained_network_is_played_audited_and_verified(tmp_path: Path, capsys
         audits.append(json.loads(capsys.readouterr().out)["audit"])
     assert audits[0]["gradients"]
     assert not audits[1]["gradients"]  # integers have none: the grid and the balls around the best must do
-    assert audits[1]["mean"][0] == pytest.approx(audits[0]["mean"][0], rel=0.05, abs=0.01)
+    assert [audit["reports"] for audit in audits] == ["values", "grid"]
+    # values are from 4 up, the artifact's grid is from 0: what no truthful bidder would bid can gain more
+    assert audits[1]["mean"][0] >= 0.95 * audits[0]["mean"][0]
     assert run_command(["evaluate", str(run), "--samples", "2000", "--audit", "5"]) == 0
     assert "after structured" in capsys.readouterr().out
     options = ["--rounds", "12", "--q", "1/2", "--seed", "1", "--out"]
