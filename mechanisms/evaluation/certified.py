@@ -394,7 +394,7 @@ def uniform_range(values: ValuationModel) -> tuple[Tensor, Tensor] | None:
         return low, torch.full_like(low, values.high)
     if isinstance(values, AsymmetricUniform):
         ends = torch.tensor(values.intervals, dtype=torch.float64)  # (items, 2)
-        return tuple(ends[:, side].expand(values.bidders, -1) for side in (0, 1))  # type: ignore[return-value]
+        return ends[:, 0].expand(values.bidders, -1), ends[:, 1].expand(values.bidders, -1)
     return None
 
 

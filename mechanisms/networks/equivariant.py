@@ -7,6 +7,7 @@ Ivanov, Safiulin, Filippov, Balabaeva 2022. Swapping two bidders, or two items, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, final
 
@@ -108,6 +109,7 @@ def _decide(signal: Signal, bids: Float[Tensor, "starts batch bidders items"]) -
 
 
 @final
+@dataclass(frozen=True, slots=True, eq=False)
 class EquivariantNet(Network):
     """One trained network of exchangeable layers."""
 
@@ -118,6 +120,7 @@ class EquivariantNet(Network):
 
 
 @final
+@dataclass(frozen=True, slots=True, eq=False)
 class RegretFormer(Network):
     """One trained network with attention over bidders and over items."""
 

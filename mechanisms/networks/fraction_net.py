@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, final
 
 import torch
@@ -44,6 +45,7 @@ def fraction_outcome(
 
 
 @final
+@dataclass(frozen=True, slots=True, eq=False)
 class FractionNet(Network):
     """One trained network of this kind."""
 
