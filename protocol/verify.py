@@ -430,6 +430,7 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
     except VerificationError as error:
         session.findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
     broken = _check_runner(runner, session) if broken is None else broken
+    verdict.labels.append(_mechanism_label(manifest, runner))
     if broken:
         verdict.findings, waiting = [*session.findings, *broken], []
     else:
@@ -503,6 +504,14 @@ def _labels(session: Session) -> list[str]:
         *([] if manifest.profile == "P1" and manifest.mailboxes else ["credible ex post only"]),
         *(["preset record: no penalty deters, winners of lotteries are not drawn again"] if record else []),
     ]
+
+
+def _mechanism_label(manifest: Manifest, runner: Sandbox) -> str:
+    """Return the mechanism's class, and whether its file proves that true values are best (spec 3.16)."""
+    kind = f"mechanism: {runner.header.kind}"
+    if not runner.summary.certified:
+        return f"{kind}, not proved truthful"
+    return f"{kind}, proved truthful" + ("" if manifest.charge == "expected" else " for bidders neutral to risk")
 
 
 def _mailbox_label(manifest: Manifest) -> str:

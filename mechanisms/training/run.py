@@ -35,7 +35,7 @@ class RunFolder:
 
     Raises:
         FileExistsError: If the folder exists and `resume` is not set.
-        RunError: If on resume the stored configuration differs.
+        RunError: If on resume there is no folder, or its stored configuration differs.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], *, resume: bool = False) -> None:
@@ -49,6 +49,8 @@ class RunFolder:
                 changed = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
                 raise RunError(f"{path} was started with other settings: {', '.join(changed)}")
         else:
+            if resume:
+                raise RunError(f"{path} does not exist: nothing to resume")
             path.mkdir(parents=True)
             _write(path / CONFIG, _json(config))
             _write(path / ENVIRONMENT, _json({"python": platform.python_version(), "torch": torch.__version__}))

@@ -180,6 +180,8 @@ def test_train_evaluate_export_certify(tmp_path: Path, capsys: pytest.CaptureFix
     assert trained["validation_revenue"] > 0.84
     run(capsys, "train", "additive_2x2_uniform", "--out", folder, status=2)
     run(capsys, "train", "additive_2x2_uniform", "--out", folder, "--resume", "--iterations", "9", status=2)
+    run(capsys, "train", "additive_2x2_uniform", "--out", tmp_path / "none", "--resume", status=2)
+    assert not (tmp_path / "none").exists()
     run(capsys, "train", "additive_2x2_uniform", "--out", folder, "--iterations", "150", "--seed", "2", "--resume")
     rated = run(capsys, "evaluate", folder, "--samples", "20000")
     contract = {"revenue", "revenue_se", "regret", "regret_kind", "ir_violation", "overallocation", "samples"}
