@@ -105,11 +105,12 @@ def network_artifacts(draw: st.DrawFn, bid_max: int = 4) -> CheckedArtifact:
     share_bits, layers = draw(st.sampled_from([0, 3, 16])), draw(st.integers(1, 2))
     source = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     size = draw(st.sampled_from([2, 64, 4096]))
-    tanh = np.sort(source.integers(-(1 << 14), (1 << 14) + 1, size))
+    activation = np.sort(source.integers(-(1 << 14), (1 << 14) + 1, size))
     exp = np.sort(source.integers(1, (1 << 24) + 1, size))[::-1]
     logistic = np.sort(source.integers(0, (1 << share_bits) + 1, size))
     parameters: dict[str, npt.NDArray[np.int64]] = {
-        "shift": np.array([draw(st.integers(1, 30))]), "tanh": tanh, "exp": exp.copy(), "logistic": logistic,
+        "shift": np.array([draw(st.integers(1, 30))]), "activation": activation, "exp": exp.copy(),
+        "logistic": logistic,
     }  # fmt: skip
     towers = {"allot": (bidders + 1) * items, "pay": bidders}
     if draw(st.booleans()):  # for unit demand

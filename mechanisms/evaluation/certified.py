@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechanisms.networks.equivariant import EquivariantNet
 from mechanisms.networks.network import Network
 from mechanisms.networks.regret_net import RegretNet
 from mechanisms.valuations import AsymmetricUniform, Uniform, ValuationModel
@@ -102,7 +103,7 @@ class Enclosure:
     """Encloses a RegretNet for additive bidders over boxes of bids, from one bidder's side (NET-5).
 
     Args:
-        network: The network.
+        network: The network, or an EquivariantNet, whose dense form it then is.
         bidder: Whose shares and payments.
 
     Raises:
@@ -110,8 +111,10 @@ class Enclosure:
     """
 
     def __init__(self, network: Network, bidder: int) -> None:
+        if isinstance(network, EquivariantNet):
+            network = network.dense()
         if not isinstance(network, RegretNet) or "want_0" in network.layers:
-            raise ValueError("certified bounds are made for RegretNet with additive bidders only")
+            raise ValueError("certified bounds are made for RegretNet and EquivariantNet with additive bidders only")
         self.bidders, self.items, self.bidder = network.bidders, network.items, bidder
         layers = {name: tensor[0].double() for name, tensor in network.layers.items()}
         self._allot, self._pay = self._tower(layers, "allot"), self._tower(layers, "pay")
@@ -414,7 +417,7 @@ def certify_regret(
     Rounds go by turns to the cells that hold the largest bound and to those that add most to the mean.
 
     Args:
-        network: A RegretNet for additive bidders.
+        network: A RegretNet or EquivariantNet, for additive bidders.
         bidder: Whose regret.
         low: Least value and least report of each bidder and item, in units of value.
         high: Greatest value and report.

@@ -21,7 +21,7 @@ from protocol.artifact.static import CheckedArtifact
 
 from mechanisms.affine import IntegerAffineMaximizer, IntegerSizeBoosted, IntegerWithFee
 from mechanisms.aggregated import IntegerAggregated
-from mechanisms.networks.regret_net import IntegerRegretNet
+from mechanisms.networks.regret_net import IntegerNetwork
 from mechanisms.outcome import Mechanism
 
 NETWORK_TOLERANCE: Final = 0.02
@@ -62,7 +62,7 @@ def adversarial_bids(bidders: int, items: int, bid_max: int, source: np.random.G
     return np.concatenate([corners, ties, near, *constant]).astype(np.int64)
 
 
-Twin = IntegerAffineMaximizer | IntegerSizeBoosted | IntegerWithFee | IntegerAggregated | IntegerRegretNet
+Twin = IntegerAffineMaximizer | IntegerSizeBoosted | IntegerWithFee | IntegerAggregated | IntegerNetwork
 
 
 def twin(artifact: CheckedArtifact) -> Twin:
@@ -70,7 +70,7 @@ def twin(artifact: CheckedArtifact) -> Twin:
     values = {name: np.asarray(value) for name, value in artifact.parameters.items()}
     header = artifact.header
     if header.kind in (CLASS.name, UNIT.name):
-        return IntegerRegretNet(values, header.bidders, header.items, header.unit_share, header.bid_max)
+        return IntegerNetwork(values, header.bidders, header.items, header.unit_share, header.bid_max)
     if artifact.header.kind == "aggregated":
         return _aggregated_twin(artifact.header, values)
     base = _base_twin(artifact.header, values)
@@ -148,7 +148,7 @@ def differential_check(
     shares = exact["allocation"] / header.unit_share
     paid = exact["payment"] * float(unit / header.unit_share)
     tolerance = 2.0 / header.unit_share  # nearest shares differ by at most this after repair
-    if isinstance(exact_twin, IntegerRegretNet):
+    if isinstance(exact_twin, IntegerNetwork):
         tolerance = NETWORK_TOLERANCE  # fixed point moves every share a little (NET-8)
     same = (np.abs(shares - outcome.allocation.numpy()) <= tolerance).all(axis=(1, 2))
     gap = np.abs(paid - outcome.payment.numpy())[same]

@@ -6,8 +6,9 @@ Rounding parameters costs revenue only: any integer menu, boosts and weights are
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,14 @@ from protocol.artifact.static import CheckedArtifact
 
 from mechanisms.affine import AffineMaximizer, FeeNetwork, SizeBoosted, WithFee
 from mechanisms.aggregated import Aggregated
-from mechanisms.networks import RegretNet
+from mechanisms.networks import EquivariantNet, FractionNet, RegretNet
 from mechanisms.outcome import Mechanism
 from mechanisms.participation import all_profiles
 
 WEIGHT_MAX: Final = 1 << 10
 ACTIVATION: Final = float(1 << 16)  # inner activations of a fee count 2^-16
+RAMP: Final = 1 << ACTIVATION_BITS  # steps of a ramp that stands for ReLU: it rises from 0 to 1 by 2^-14 each
+SMALLEST: Final = 1e-6  # of a layer's largest sum, where all neurons are dead
 TANH_REACH: Final = 6  # beyond it tanh is 1 to 2^-14
 EXP_REACH: Final = 17  # beyond it exp is below 2^-24
 LOGISTIC_REACH: Final = 12  # beyond it the logistic function is 1 to 2^-16
@@ -32,7 +35,7 @@ LARGEST: Final = float(1 << 51)  # of a fee's sums, with room for rounding below
 
 
 def quantise(mechanism: Mechanism, *, unit: Fraction, bid_max: int, share_bits: int, name: str) -> CheckedArtifact:
-    """Return the artifact of an affine maximizer or an aggregated auction of size-boosted ones.
+    """Return the artifact of an affine maximizer, an aggregated auction of size-boosted ones, or a network.
 
     Args:
         mechanism: The float mechanism, values in units of value.
@@ -43,9 +46,12 @@ def quantise(mechanism: Mechanism, *, unit: Fraction, bid_max: int, share_bits: 
 
     Raises:
         ArtifactRefusedError: If the integers would leave the exact range.
-        ValueError: If the mechanism has no exact form: a fee without opting out, other stage auctions.
+        ValueError: If the mechanism has no exact form: a fee without opting out, other stage auctions,
+            networks but for RegretNet, EquivariantNet and the fraction network.
     """
-    if isinstance(mechanism, RegretNet):
+    if isinstance(mechanism, EquivariantNet):
+        mechanism = mechanism.dense()
+    if isinstance(mechanism, RegretNet | FractionNet):
         return _network(mechanism, unit=unit, bid_max=bid_max, share_bits=share_bits, name=name)
     if isinstance(mechanism, Aggregated):
         return _aggregated(mechanism, unit=unit, bid_max=bid_max, share_bits=share_bits, name=name)
@@ -71,9 +77,15 @@ def quantise(mechanism: Mechanism, *, unit: Fraction, bid_max: int, share_bits: 
     return menu_affine(menu, boosts, weights, bid_max=bid_max, share_bits=share_bits, unit=name, fee=fee)
 
 
-def _network(mechanism: RegretNet, *, unit: Fraction, bid_max: int, share_bits: int, name: str) -> CheckedArtifact:
+def _network(
+    mechanism: RegretNet | FractionNet, *, unit: Fraction, bid_max: int, share_bits: int, name: str
+) -> CheckedArtifact:
     """Return a network in fixed point (NET-8): feasible and individually rational whatever rounding did to it."""
     layers = {key: tensor[0].double().numpy() for key, tensor in mechanism.layers.items()}
+    activation = _tanh()
+    if isinstance(mechanism, FractionNet):
+        layers = _ramped(layers, float(unit) * bid_max / mechanism.scale)
+        activation = np.arange(-RAMP, RAMP).clip(0)
     towers = UNIT_TOWERS if "want_0" in layers else TOWERS
     depth = sum(key.startswith("allot_") and not key.endswith("bias") for key in layers) - 1
     if depth < 2:
@@ -97,7 +109,7 @@ def _network(mechanism: RegretNet, *, unit: Fraction, bid_max: int, share_bits: 
             "last_bias": layers[f"{tower}_{depth}_bias"][0] * rest * rest,
         }
         parameters |= {f"{tower}_{key}": np.rint(part).astype(np.int64) for key, part in parts.items()}
-    parameters |= _tables(share_bits)
+    parameters |= {"activation": activation, **_tables(share_bits)}
     return network(
         bidders=mechanism.bidders,
         items=mechanism.items,
@@ -108,17 +120,55 @@ def _network(mechanism: RegretNet, *, unit: Fraction, bid_max: int, share_bits: 
     )
 
 
+def _ramped(layers: Mapping[str, npt.NDArray[Any]], highest: float) -> dict[str, npt.NDArray[Any]]:
+    """Return the towers `allot` and `pay` of a ReLU network whose layers are stretched so that a ramp does for ReLU.
+
+    ReLU is linear above zero: what a layer is multiplied by, the next one is divided by. Each layer's sums are made to
+    end at the ramp's end, with room of a quarter above the largest that comes up in bids from everywhere up to the
+    highest; the narrower layers are filled up with zeros.
+
+    Args:
+        layers: Of the perceptrons `trunk`, `allot` and `part`, one network.
+        highest: Largest bid over the network's scale.
+    """
+    depth = sum(key.startswith("trunk_") and not key.endswith("bias") for key in layers)
+    inputs, width = layers["trunk_0"].shape
+    signal = np.random.default_rng(0).uniform(0, highest, (1 << 14, inputs))
+    signal[: 1 << 13] = np.where(signal[: 1 << 13] < highest / 2, 0, highest)  # half of them are corners
+    end, before = RAMP / (1 << STEP_BITS), 1.0
+    trunk: dict[str, npt.NDArray[Any]] = {}
+    for layer in range(depth):
+        weights, bias = layers[f"trunk_{layer}"], layers[f"trunk_{layer}_bias"]
+        signal = np.maximum(signal @ weights + bias, 0)
+        top = max(1.25 * float(signal.max()), SMALLEST)
+        rows, columns = (inputs if layer == 0 else width) - len(weights), width - weights.shape[1]
+        trunk[str(layer)] = np.pad(weights * (before * end / top), ((0, rows), (0, columns)))
+        trunk[f"{layer}_bias"] = np.pad(bias * (end / top), ((0, 0), (0, columns)))
+        before = top
+    towers = {f"{tower}_{key}": part for tower in TOWERS for key, part in trunk.items()}
+    for tower, head in zip(TOWERS, ("allot", "part"), strict=True):
+        weights = layers[f"{head}_0"] * before
+        towers[f"{tower}_{depth}"] = np.pad(weights, ((0, width - len(weights)), (0, 0)))
+        towers[f"{tower}_{depth}_bias"] = layers[f"{head}_0_bias"]
+    return towers
+
+
+def _middle(reach: int, *, both: bool) -> npt.NDArray[np.float64]:
+    """Return the middle of each step of 2^-10 up to the reach, and below zero as far."""
+    steps = np.arange(-(reach << STEP_BITS) if both else 0, reach << STEP_BITS)
+    return (steps + 0.5) / (1 << STEP_BITS)
+
+
+def _tanh() -> npt.NDArray[np.int64]:
+    table: npt.NDArray[np.int64] = np.rint(np.tanh(_middle(TANH_REACH, both=True)) * (1 << ACTIVATION_BITS))
+    return table.astype(np.int64)
+
+
 def _tables(share_bits: int) -> dict[str, npt.NDArray[np.int64]]:
-    """Return what tanh, exp and the logistic function are, at the middle of each step of 2^-10."""
-
-    def middle(reach: int, *, both: bool) -> npt.NDArray[np.float64]:
-        steps = np.arange(-(reach << STEP_BITS) if both else 0, reach << STEP_BITS)
-        return (steps + 0.5) / (1 << STEP_BITS)
-
+    """Return what exp and the logistic function are, at the middle of each step."""
     return {
-        "tanh": np.rint(np.tanh(middle(TANH_REACH, both=True)) * (1 << ACTIVATION_BITS)).astype(np.int64),
-        "exp": np.maximum(np.rint(np.exp(-middle(EXP_REACH, both=False)) * EXP_TOP), 1).astype(np.int64),
-        "logistic": np.rint((1 << share_bits) / (1 + np.exp(-middle(LOGISTIC_REACH, both=True)))).astype(np.int64),
+        "exp": np.maximum(np.rint(np.exp(-_middle(EXP_REACH, both=False)) * EXP_TOP), 1).astype(np.int64),
+        "logistic": np.rint((1 << share_bits) / (1 + np.exp(-_middle(LOGISTIC_REACH, both=True)))).astype(np.int64),
     }
 
 

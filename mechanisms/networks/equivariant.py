@@ -6,7 +6,7 @@ Ivanov, Safiulin, Filippov, Balabaeva 2022. Swapping two bidders, or two items, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, final
@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mechanisms.networks.layers import initial_layers
 from mechanisms.networks.network import Network
+from mechanisms.networks.regret_net import RegretNet
 
 HEADS: Final = 2
 OUTPUTS: Final = 3  # of each bidder and item: its logit, a part of nobody's logit, a part of the payment's
@@ -117,6 +118,46 @@ class EquivariantNet(Network):
     def rule(layers: Mapping[str, Tensor], bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
         """Return allocation and payments of bids over the scale."""
         return equivariant_outcome(layers, bids)
+
+    def dense(self) -> RegretNet:
+        """Return the same auction as a RegretNet, up to rounding (NET-10).
+
+        A mean is linear, so an exchangeable layer of c channels is an ordinary one of n m c neurons, and both heads are
+        linear in its last. What is known of RegretNet then holds: its exact form (NET-8), certified bounds (EVAL-5).
+        """
+        n, m = self.bidders, self.items
+        matrices, biases = zip(*self._spelled_out(), strict=True)
+        dense: dict[str, Tensor] = {}
+        for tower in ("allot", "pay"):
+            for index, (matrix, bias) in enumerate(zip(matrices, biases, strict=True)):
+                dense[f"{tower}_{index}"], dense[f"{tower}_{index}_bias"] = matrix, bias
+        last = len(matrices) - 1
+        for name, logits in (("", matrices[-1].unflatten(1, (n, m, OUTPUTS))), ("_bias", biases[-1].view(1, n, m, -1))):
+            nobody = logits[..., 1].mean(1, keepdim=True)
+            dense[f"allot_{last}{name}"] = torch.cat([logits[..., 0], nobody], dim=1).flatten(1)
+            dense[f"pay_{last}{name}"] = logits[..., 2].mean(2)
+        return RegretNet({name: tensor.float()[None] for name, tensor in dense.items()}, n, m, self.scale)
+
+    def _spelled_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each layer's matrix (inputs, outputs) and bias (1, outputs), its neurons by bidder, item, channel."""
+        n, m = self.bidders, self.items
+        same_bidder, same_item = torch.eye(n, dtype=torch.float64), torch.eye(m, dtype=torch.float64)
+        any_bidder, any_item = torch.ones_like(same_bidder) / n, torch.ones_like(same_item) / m
+        index = 0
+        while f"exchange_{index}_0" in self.layers:
+            entry, over_bidders, over_items, over_all = self.layers[f"exchange_{index}_0"][0].double().chunk(4)
+            matrix = sum(
+                torch.kron(torch.kron(bidders, items), part)
+                for bidders, items, part in (
+                    (same_bidder, same_item, entry),
+                    (any_bidder, same_item, over_bidders),
+                    (same_bidder, any_item, over_items),
+                    (any_bidder, any_item, over_all),
+                )
+            )
+            bias = self.layers[f"exchange_{index}_0_bias"][0].double()
+            yield torch.as_tensor(matrix), bias.repeat(1, n * m)
+            index += 1
 
 
 @final

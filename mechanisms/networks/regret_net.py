@@ -75,7 +75,7 @@ class RegretNet(Network):
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class IntegerRegretNet:
+class IntegerNetwork:
     """The exact twin of a network's artifact, in NumPy integers and from its definition (NET-8).
 
     Attributes:
@@ -116,9 +116,9 @@ class IntegerRegretNet:
     def _tower(self, name: str, flat: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         values = self.parameters
         sums = flat @ values[f"{name}_first"] + values[f"{name}_first_bias"]
-        signal = self._table("tanh", sums, int(values["shift"][0]))
+        signal = self._table("activation", sums, int(values["shift"][0]))
         for weights, bias in zip(values[f"{name}_hidden"], values[f"{name}_hidden_bias"], strict=True):
-            signal = self._table("tanh", signal @ weights + bias, SHIFT)
+            signal = self._table("activation", signal @ weights + bias, SHIFT)
         return signal
 
     def _table(self, name: str, sums: npt.NDArray[np.int64], shift: int) -> npt.NDArray[np.int64]:

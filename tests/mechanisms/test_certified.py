@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mechanisms.evaluation import certified, certify_regret, surviving_revenue
 from mechanisms.evaluation.certified import Enclosure, uniform_range
 from mechanisms.networks.alg_net import AlgNet, alg_layers
+from mechanisms.networks.equivariant import EquivariantNet, equivariant_layers
 from mechanisms.networks.network import lone_utilities
 from mechanisms.networks.regret_net import RegretNet, regret_layers, regret_outcome
 from mechanisms.training.loop import step_generator
@@ -121,9 +122,21 @@ def test_networks_too_steep_for_floats_are_bounded_or_said_to_be_unbounded() -> 
     assert certificate.largest >= certificate.found
 
 
+def test_an_equivariantnet_is_bounded_by_its_dense_form() -> None:
+    layers = equivariant_layers(1, width=4, depth=2, generator=step_generator(0, 4, 0))
+    net = EquivariantNet({name: 4 * tensor for name, tensor in layers.items()}, 1, 2, 1.0)
+    certificate = certify_regret(net, 0, **box(1, 2), seconds=2)
+    values = Uniform(1, 2).sample(1000, step_generator(0, 1, 0)).float()
+    lies = Uniform(1, 2).sample(50_000, step_generator(0, 2, 0)).float().view(50, 1000, 1, 2)
+    told = lone_utilities(net.rule, net.layers, values, values[None])[0]
+    gains = torch.stack([lone_utilities(net.rule, net.layers, values, lie[None])[0] - told for lie in lies])
+    assert 0.01 < float(gains.max()) <= certificate.largest + 1e-5
+    assert float(gains.amax(0).clamp_min(0).mean()) <= certificate.mean + 1e-5
+
+
 def test_what_cannot_be_certified_is_refused() -> None:
     other = AlgNet(alg_layers(1, 2, 1, width=8, depth=2, generator=step_generator(0, 4, 0)), 2, 1, 1.0)
-    with pytest.raises(ValueError, match="RegretNet with additive bidders only"):
+    with pytest.raises(ValueError, match="with additive bidders only"):
         certify_regret(other, 0, **box(2, 1), seconds=1)
     with pytest.raises(ValueError, match="wanted some width"):
         certify_regret(network(1, 1, 0, 1.0), 0, low=torch.ones(1, 1), high=torch.ones(1, 1), seconds=1)

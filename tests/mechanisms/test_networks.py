@@ -1,10 +1,12 @@
-"""ALGNet and the generator of stage auctions: laws by construction, what is trained, what is never seen."""
+"""Networks but for RegretNet, and the generator of stage auctions: laws by construction, exact forms, training."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mechanisms.evaluation import evaluate
+from mechanisms.export import differential_check, quantise
 from mechanisms.networks import EquivariantNet, FractionNet, MyersonNet, RegretFormer, RegretNet
 from mechanisms.networks.alg_net import alg_layers, alg_outcome
 from mechanisms.networks.equivariant import attention_layers, equivariant_layers
@@ -36,6 +39,8 @@ from mechanisms.training.loop import step_generator
 from mechanisms.training.run import RunFolder
 from mechanisms.training.surrogate import autograd
 from mechanisms.valuations import Uniform
+from protocol.artifact.certify import certify
+from protocol.artifact.engine import Engine
 
 
 def small_alg(bidders: int, items: int, seed: int, *, reach: float = 1.0, **options: int) -> AlgNetTraining:
@@ -100,6 +105,53 @@ def test_swapping_bidders_or_items_swaps_their_outcomes(kind: str, seed: int, or
     assert torch.allclose(by_bidder.payment, outcome.payment[:, order], atol=1e-4)
     assert torch.allclose(by_item.allocation, outcome.allocation[:, :, order], atol=1e-4)
     assert torch.allclose(by_item.payment, outcome.payment, atol=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 10**6))
+def test_an_equivariantnet_is_a_regretnet_spelled_out(bidders: int, items: int, seed: int) -> None:
+    network = drawn_network("equivariant", bidders, items, seed)
+    assert isinstance(network, EquivariantNet)
+    biased = {name: tensor + 0.3 * torch.randn(tensor.shape) for name, tensor in network.layers.items()}
+    network = EquivariantNet(biased, bidders, items, 2.0)
+    values = 2 * Uniform(bidders, items).sample(50, step_generator(seed, 1, 0))
+    outcome, dense = network.run(values), network.dense().run(values)
+    assert torch.allclose(outcome.allocation, dense.allocation, atol=1e-4)
+    assert torch.allclose(outcome.payment, dense.payment, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bidders", "items"),
+    [("equivariant", 1, 2), ("equivariant", 2, 2), ("equivariant", 3, 2), ("fraction", 1, 1), ("fraction", 4, 1)],
+)
+def test_networks_in_fixed_point_are_the_same_everywhere_and_near_the_floats(
+    kind: str, bidders: int, items: int
+) -> None:
+    network = drawn_network(kind, bidders, items, 5)
+    layers = {name: 0.4 * tensor + (0.05 if name.endswith("bias") else 0) for name, tensor in network.layers.items()}
+    network = type(network)(layers, bidders, items, 3.0)
+    unit = Fraction(3, 10**6)
+    artifact = quantise(network, unit=unit, bid_max=10**6, share_bits=16, name="3e-6 of value")
+    values = 3 * Uniform(bidders, items).sample(2000, step_generator(3, 0, 0)).numpy()
+    checked = differential_check(network, artifact, values, unit=unit, seed=2)  # twin and onnx.reference, every bit
+    assert checked.other_allocations == 0
+    assert checked.payment_difference < 3e-3
+    assert checked.revenue_exact == pytest.approx(checked.revenue_float, abs=1e-3)
+    certificate = certify(artifact)
+    assert (certificate.kind, certificate.certified, certificate.problems) == ("network", False, ())
+
+
+def test_a_fraction_network_whose_neurons_are_all_dead_is_exact() -> None:
+    layers = {name: tensor * 0 for name, tensor in drawn_network("fraction", 2, 1, 1).layers.items()}
+    dead = quantise(FractionNet(layers, 2, 1, 1.0), unit=Fraction(1, 100), bid_max=100, share_bits=8, name="1")
+    arrays = Engine(dead.data).run_arrays(np.array([[[60], [100]]]), np.ones((1, 2), dtype=np.int64))
+    assert arrays["allocation"][0].ravel().tolist() == [85, 85]  # a third each, and a third to nobody
+    assert arrays["payment"][0].tolist() == [60 * 85 // 2, 100 * 85 // 2]
+
+
+def test_networks_without_an_exact_form_say_so() -> None:
+    with pytest.raises(ValueError, match="RegretFormer has no exact form"):
+        quantise(drawn_network("attention", 2, 2, 1), unit=Fraction(1, 100), bid_max=100, share_bits=8, name="1")
 
 
 def test_attention_wants_a_width_that_its_heads_divide() -> None:

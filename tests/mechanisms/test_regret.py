@@ -360,7 +360,7 @@ def test_networks_without_an_exact_form_say_so() -> None:
         ("exp", lambda table: table[::-1].copy(), "rises"),
         ("exp", lambda table: table * 0, "leaves 1"),
         ("logistic", lambda table: table * 2, "leaves 0 to 1"),
-        ("tanh", lambda table: table[::-1].copy(), "falls"),
+        ("activation", lambda table: table[::-1].copy(), "falls"),
         ("shift", lambda shift: shift * 0, "wanted 1 to 40"),
         ("allot_first_bias", lambda bias: bias[:-1], "shape"),
         ("allot_last", lambda weights: weights << 30, "exact only to"),

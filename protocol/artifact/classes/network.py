@@ -1,10 +1,11 @@
-"""RegretNet in fixed point, additive and unit demand: exact, individually rational, feasible, not certified truthful.
+"""Networks in fixed point, additive and unit demand: exact, individually rational, feasible, not certified truthful.
 
 Units: bids in grid units; activations, logits and biases of hidden layers in 2^-14 and their sums in 2^-28; shares in
 2^-q of an item. A layer is a product of integers in float64, exact below 2^53, a floored division to the index of a
-table, and the table: what tanh, exp and the logistic function are is in the file, so no library's rounding enters. The
-share of an item is e_i 2^q / sum e, floored, so an item is never given out more than once; a payment is the bid for the
-shares times a part in 2^-q, floored, so nobody pays more than it bid (docs/notation.md, NET-8).
+table, and the table: the activation (tanh, or a ramp that stands for ReLU), exp and the logistic function are in the
+file, so no library's rounding enters. The share of an item is e_i 2^q / sum e, floored, so an item is never given out
+more than once; a payment is the bid for the shares times a part in 2^-q, floored, so nobody pays more than it bid
+(docs/notation.md, NET-8).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _schema(header: Header) -> dict[str, tuple[int, ...]]:
     n, m = header.bidders, header.items
     inputs = n * m
     outputs = {"allot": (n + 1) * m, "want": n * (m + 1), "pay": n}
-    shapes: dict[str, tuple[int, ...]] = {"shift": (1,), "tanh": (-1,), "exp": (-1,), "logistic": (-1,)}
+    shapes: dict[str, tuple[int, ...]] = {"shift": (1,), "activation": (-1,), "exp": (-1,), "logistic": (-1,)}
     for tower in towers_of(header.kind):
         shapes |= {
             f"{tower}_first": (inputs, -1), f"{tower}_first_bias": (-1,),
@@ -63,16 +64,16 @@ def _layer(b: Builder, signal: str, name: str, weights: np.ndarray, bias: np.nda
 
 def _tower(b: Builder, flat: str, parameters: Parameters, name: str) -> str:
     """Return the last hidden activations of a tower, float64 in 2^-14."""
-    tanh = np.asarray(parameters["tanh"])
-    table = b.constant("tanh", tanh, np.float64)
-    centre, shift = len(tanh) // 2, int(parameters["shift"][0])
+    activation = np.asarray(parameters["activation"])
+    table, entries = b.constant("activation", activation, np.float64), len(activation)
+    centre, shift = entries // 2, int(parameters["shift"][0])
     first, first_bias = parameters[f"{name}_first"], parameters[f"{name}_first_bias"]
     sums = b.op("Cast", _layer(b, flat, f"{name}_first", first, first_bias), to="int64")
-    signal = b.op("Gather", table, _index(b, sums, shift, centre, len(tanh)), axis=0)
+    signal = b.op("Gather", table, _index(b, sums, shift, centre, entries), axis=0)
     hidden, hidden_bias = parameters[f"{name}_hidden"], parameters[f"{name}_hidden_bias"]
     for layer in range(len(hidden)):
         sums = b.op("Cast", _layer(b, signal, f"{name}_hidden_{layer}", hidden[layer], hidden_bias[layer]), to="int64")
-        signal = b.op("Gather", table, _index(b, sums, SHIFT, centre, len(tanh)), axis=0)
+        signal = b.op("Gather", table, _index(b, sums, SHIFT, centre, entries), axis=0)
     return signal
 
 
@@ -154,14 +155,14 @@ def _check(header: Header, parameters: Parameters) -> list[str]:
     shift = int(parameters["shift"][0])
     if not 1 <= shift <= 40:
         problems.append(f"shift is {shift}, wanted 1 to 40")
-    for name in ("tanh", "exp", "logistic"):
+    for name in ("activation", "exp", "logistic"):
         table = np.asarray(parameters[name])
         if not 2 <= len(table) <= MAX_TABLE:
             problems.append(f"table {name} has {len(table)} entries, wanted 2 to {MAX_TABLE}")
             return problems
-    tanh, exp, logistic = (np.asarray(parameters[name]) for name in ("tanh", "exp", "logistic"))
-    if np.abs(tanh).max() > 1 << ACTIVATION_BITS or (np.diff(tanh) < 0).any():
-        problems.append("table tanh leaves -1 to 1 or falls")
+    activation, exp, logistic = (np.asarray(parameters[name]) for name in ("activation", "exp", "logistic"))
+    if np.abs(activation).max() > 1 << ACTIVATION_BITS or (np.diff(activation) < 0).any():
+        problems.append("table activation leaves -1 to 1 or falls")
     if exp.min() < 1 or exp.max() > EXP_TOP or (np.diff(exp) > 0).any():
         problems.append(f"table exp leaves 1 to {EXP_TOP} or rises")
     if logistic.min() < 0 or logistic.max() > header.unit_share or (np.diff(logistic) < 0).any():
