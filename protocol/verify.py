@@ -419,7 +419,7 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
                 judge.advance()
     # only now every byte is checked: nothing is said of a log before
     verdict.checked.update({"log entries": count, "checkpoints": len(loaded.checkpoints)})
-    verdict.labels = [*manifest.labels, *_labels(session)]
+    verdict.labels = [*(f"the auctioneer says: {text}" for text in manifest.labels), *_labels(session)]
     verdict.trusted = trust is not None
     verdict.session = session
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
@@ -507,11 +507,15 @@ def _labels(session: Session) -> list[str]:
 
 
 def _mechanism_label(manifest: Manifest, runner: Sandbox) -> str:
-    """Return the mechanism's class, and whether its file proves that true values are best (spec 3.16)."""
-    kind = f"mechanism: {runner.header.kind}"
+    """Return the mechanism's class, and of which values its file proves it truthful (spec 1.6, 3.16)."""
     if not runner.summary.certified:
-        return f"{kind}, not proved truthful"
-    return f"{kind}, proved truthful" + ("" if manifest.charge == "expected" else " for bidders neutral to risk")
+        return f"mechanism: {runner.header.kind}, not proved truthful"
+    terms = [f"mechanism: {runner.header.kind}", "proved truthful for additive values"]
+    if manifest.charge == "realised":
+        terms.append("to one fine unit")
+    if manifest.support_rule == "clamp" and manifest.grid.minimum:
+        terms.append(f"not below {manifest.grid.minimum}, to which bids are raised")
+    return ", ".join(terms)
 
 
 def _mailbox_label(manifest: Manifest) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Quantise, compile, prove exact and check against the float mechanism; write the artifact and its card."""
     need_new(output)
-    measured: dict[str, object] = {}
+    measured: dict[str, Any] = {}
     if source in CLASSIC:
         from protocol.artifact import build
 
@@ -63,6 +63,8 @@ def export(
         f"2^{artifact.max_bits} proved, SHA-256 {artifact.file_sha256}",
         f"{card}: card",
     ]
+    if "differential" in measured:
+        lines.append(against_floats(measured["differential"]))
     result = {
         "file": str(output),
         "file_sha256": artifact.file_sha256,
@@ -73,7 +75,16 @@ def export(
     show(result, lines, as_json=json)
 
 
-def compiled(mechanism: Mechanism, setting: Setting, seed: int) -> tuple[CheckedArtifact, dict[str, object]]:
+def against_floats(differential: dict[str, Any]) -> str:
+    """Return in words how an exact artifact compares with the float mechanism that it was made of."""
+    return (
+        f"against the floats, {differential['profiles']:,} profiles: revenue {differential['revenue_exact']:.5f} for "
+        f"{differential['revenue_float']:.5f}, {differential['other_allocations']} other allocations, payments within "
+        f"{differential['payment_difference']:.2g} elsewhere"
+    )
+
+
+def compiled(mechanism: Mechanism, setting: Setting, seed: int) -> tuple[CheckedArtifact, dict[str, Any]]:
     """Return a mechanism's exact artifact on a setting's grid, and how it compares with the floats, for its card.
 
     Raises:

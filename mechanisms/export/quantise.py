@@ -27,7 +27,7 @@ from mechanisms.participation import all_profiles
 WEIGHT_MAX: Final = 1 << 10
 ACTIVATION: Final = float(1 << 16)  # inner activations of a fee count 2^-16
 RAMP: Final = 1 << ACTIVATION_BITS  # steps of a ramp that stands for ReLU: it rises from 0 to 1 by 2^-14 each
-SMALLEST: Final = 1e-6  # of a layer's largest sum, where all neurons are dead
+LEAST_USED: Final = 2.0**-8  # part of a ReLU neuron's reach that its ramp covers at least
 TANH_REACH: Final = 6  # beyond it tanh is 1 to 2^-14
 EXP_REACH: Final = 17  # beyond it exp is below 2^-24
 LOGISTIC_REACH: Final = 12  # beyond it the logistic function is 1 to 2^-16
@@ -123,9 +123,10 @@ def _network(
 def _ramped(layers: Mapping[str, npt.NDArray[Any]], highest: float) -> dict[str, npt.NDArray[Any]]:
     """Return the towers `allot` and `pay` of a ReLU network whose layers are stretched so that a ramp does for ReLU.
 
-    ReLU is linear above zero: what a layer is multiplied by, the next one is divided by. Each layer's sums are made to
-    end at the ramp's end, with room of a quarter above the largest that comes up in bids from everywhere up to the
-    highest; the narrower layers are filled up with zeros.
+    ReLU is linear above zero: what multiplies a neuron divides the next weights. Each neuron's sum is
+    made to end at the ramp's end, with room of a quarter above the largest that comes up in bids from everywhere up to
+    the highest. A neuron that hardly ever wakes is stretched by LEAST_USED of what its weights allow, no more. Narrower
+    layers are filled up with zeros.
 
     Args:
         layers: Of the perceptrons `trunk`, `allot` and `part`, one network.
@@ -135,19 +136,22 @@ def _ramped(layers: Mapping[str, npt.NDArray[Any]], highest: float) -> dict[str,
     inputs, width = layers["trunk_0"].shape
     signal = np.random.default_rng(0).uniform(0, highest, (1 << 14, inputs))
     signal[: 1 << 13] = np.where(signal[: 1 << 13] < highest / 2, 0, highest)  # half of them are corners
-    end, before = RAMP / (1 << STEP_BITS), 1.0
+    end, half_step = RAMP / (1 << STEP_BITS), 0.5 / (1 << STEP_BITS)
+    before = np.ones(inputs)
     trunk: dict[str, npt.NDArray[Any]] = {}
     for layer in range(depth):
         weights, bias = layers[f"trunk_{layer}"], layers[f"trunk_{layer}_bias"]
+        reach = signal.max(axis=0) @ np.abs(weights) + np.abs(bias[0])
         signal = np.maximum(signal @ weights + bias, 0)
-        top = max(1.25 * float(signal.max()), SMALLEST)
+        top = np.maximum(1.25 * signal.max(axis=0), LEAST_USED * reach)
+        top[top == 0] = 1.0
         rows, columns = (inputs if layer == 0 else width) - len(weights), width - weights.shape[1]
-        trunk[str(layer)] = np.pad(weights * (before * end / top), ((0, rows), (0, columns)))
-        trunk[f"{layer}_bias"] = np.pad(bias * (end / top), ((0, 0), (0, columns)))
+        trunk[str(layer)] = np.pad(weights * before[:, None] * (end / top), ((0, rows), (0, columns)))
+        trunk[f"{layer}_bias"] = np.pad(bias * (end / top) + half_step, ((0, 0), (0, columns)))  # floors become nearest
         before = top
     towers = {f"{tower}_{key}": part for tower in TOWERS for key, part in trunk.items()}
     for tower, head in zip(TOWERS, ("allot", "part"), strict=True):
-        weights = layers[f"{head}_0"] * before
+        weights = layers[f"{head}_0"] * before[:, None]
         towers[f"{tower}_{depth}"] = np.pad(weights, ((0, width - len(weights)), (0, 0)))
         towers[f"{tower}_{depth}_bias"] = layers[f"{head}_0_bias"]
     return towers

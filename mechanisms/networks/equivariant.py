@@ -120,7 +120,7 @@ class EquivariantNet(Network):
         return equivariant_outcome(layers, bids)
 
     def dense(self) -> RegretNet:
-        """Return the same auction as a RegretNet, up to rounding (NET-10).
+        """Return the same auction as a RegretNet whose weights are float64 (NET-10).
 
         A mean is linear, so an exchangeable layer of c channels is an ordinary one of n m c neurons, and both heads are
         linear in its last. What is known of RegretNet then holds: its exact form (NET-8), certified bounds (EVAL-5).
@@ -136,7 +136,7 @@ class EquivariantNet(Network):
             nobody = logits[..., 1].mean(1, keepdim=True)
             dense[f"allot_{last}{name}"] = torch.cat([logits[..., 0], nobody], dim=1).flatten(1)
             dense[f"pay_{last}{name}"] = logits[..., 2].mean(2)
-        return RegretNet({name: tensor.float()[None] for name, tensor in dense.items()}, n, m, self.scale)
+        return RegretNet({name: tensor[None] for name, tensor in dense.items()}, n, m, self.scale)
 
     def _spelled_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each layer's matrix (inputs, outputs) and bias (1, outputs), its neurons by bidder, item, channel."""

@@ -46,9 +46,9 @@ class Network(ABC):
 
     def run(self, valuations: Float[Tensor, "batch bidders items"]) -> Outcome:
         """Run one auction per profile of reports, in chunks that bound memory; gradients flow through."""
-        parts = []
+        parts, kind = [], next(iter(self.layers.values())).dtype
         for rows in torch.split(valuations, CHUNK):
-            allocation, payment = self.rule(self.layers, rows.to(torch.float32)[None] / self.scale)
+            allocation, payment = self.rule(self.layers, rows.to(kind)[None] / self.scale)
             parts.append((allocation[0].to(rows), payment[0].to(rows) * self.scale))
         return Outcome(
             allocation=torch.cat([shares for shares, _ in parts]), payment=torch.cat([due for _, due in parts])

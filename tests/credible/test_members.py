@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,12 +73,22 @@ def test_a_networks_session_verifies_and_says_that_nothing_proves_it_truthful(
     assert f"mechanism: {artifact.header.kind}, not proved truthful" in verdict.labels
 
 
-@pytest.mark.parametrize("charge", ["expected", "realised"])
-def test_a_session_says_whether_its_file_proves_its_mechanism_truthful(
-    charge: str, second_price: CheckedArtifact, tmp_path: Path
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({}, "proved truthful for additive values"),
+        ({"charge": "realised"}, "proved truthful for additive values, to one fine unit"),
+        ({"support_rule": "clamp"}, "proved truthful for additive values"),
+        (
+            {"support_rule": "clamp", "minimum": 20},
+            "proved truthful for additive values, not below 20, to which bids are raised",
+        ),
+    ],
+)
+def test_a_session_says_what_its_file_proves(
+    rules: dict[str, Any], expected: str, second_price: CheckedArtifact, tmp_path: Path
 ) -> None:  # spec 1.6, 3.16
-    table = Table(second_price, charge=charge)
-    table.play(0, {0: [500, 0], 1: [300, 700], 2: [50, 40]})
+    table = Table(second_price, **rules)
+    table.play(0, {0: [500, 30], 1: [300, 700], 2: [50, 40]})
     verdict = verify_path(tmp_path / "public", table.publish(tmp_path / "public", second_price.data))
-    kind = f"mechanism: {second_price.header.kind}, proved truthful"
-    assert kind + ("" if charge == "expected" else " for bidders neutral to risk") in verdict.labels
+    assert f"mechanism: {second_price.header.kind}, {expected}" in verdict.labels

@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -40,7 +39,6 @@ from mechanisms.training.run import RunFolder
 from mechanisms.training.surrogate import autograd
 from mechanisms.valuations import Uniform
 from protocol.artifact.certify import certify
-from protocol.artifact.engine import Engine
 
 
 def small_alg(bidders: int, items: int, seed: int, *, reach: float = 1.0, **options: int) -> AlgNetTraining:
@@ -118,6 +116,8 @@ def test_an_equivariantnet_is_a_regretnet_spelled_out(bidders: int, items: int, 
     outcome, dense = network.run(values), network.dense().run(values)
     assert torch.allclose(outcome.allocation, dense.allocation, atol=1e-4)
     assert torch.allclose(outcome.payment, dense.payment, atol=1e-4)
+    exactly = EquivariantNet({name: tensor.double() for name, tensor in biased.items()}, bidders, items, 2.0)
+    assert torch.allclose(exactly.run(values).payment, dense.payment, atol=1e-12)  # certified bounds rest on it
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,27 @@ def test_networks_in_fixed_point_are_the_same_everywhere_and_near_the_floats(
     assert (certificate.kind, certificate.certified, certificate.problems) == ("network", False, ())
 
 
-def test_a_fraction_network_whose_neurons_are_all_dead_is_exact() -> None:
-    layers = {name: tensor * 0 for name, tensor in drawn_network("fraction", 2, 1, 1).layers.items()}
-    dead = quantise(FractionNet(layers, 2, 1, 1.0), unit=Fraction(1, 100), bid_max=100, share_bits=8, name="1")
-    arrays = Engine(dead.data).run_arrays(np.array([[[60], [100]]]), np.ones((1, 2), dtype=np.int64))
-    assert arrays["allocation"][0].ravel().tolist() == [85, 85]  # a third each, and a third to nobody
-    assert arrays["payment"][0].tolist() == [60 * 85 // 2, 100 * 85 // 2]
+@pytest.mark.parametrize("bias", [0.0, -0.5, -1.5, -2.0, -4.0, -100.0])
+@pytest.mark.parametrize("layer", ["trunk_0_bias", "trunk_1_bias", "trunk_2_bias"])
+def test_neurons_that_hardly_ever_or_never_wake_have_an_exact_form_too(bias: float, layer: str) -> None:
+    layers = fraction_layers(1, 2, step_generator(0, 4, 0))
+    layers[layer] += bias
+    network = FractionNet(layers, 2, 1, 1.0)
+    artifact = quantise(network, unit=Fraction(1, 10**6), bid_max=10**6, share_bits=16, name="1e-6 of value")
+    values = Uniform(2, 1).sample(2000, step_generator(3, 0, 0)).numpy()
+    checked = differential_check(network, artifact, values, unit=Fraction(1, 10**6), seed=2)
+    assert checked.other_allocations == 0
+    assert checked.payment_difference < 1e-3
+
+
+def test_a_grid_far_above_the_values_costs_little_precision() -> None:
+    network = FractionNet(fraction_layers(1, 3, step_generator(1, 4, 0)), 3, 1, 1.0)
+    unit, values = Fraction(1, 10**5), Uniform(3, 1).sample(2000, step_generator(3, 0, 0)).numpy()
+    artifact = quantise(network, unit=unit, bid_max=20 * 10**5, share_bits=16, name="1e-5 of value")
+    checked = differential_check(network, artifact, values, unit=unit, seed=2)
+    assert checked.other_allocations == 0
+    assert checked.payment_difference < 3e-3
+    assert checked.revenue_exact == pytest.approx(checked.revenue_float, abs=2e-4)
 
 
 def test_networks_without_an_exact_form_say_so() -> None:
