@@ -28,7 +28,8 @@ MEMBERS: Final[dict[str, Member]] = {
 REGRETNETS: Final = ("regretnet", "regretnet-local", "regretnet-kept")
 NETWORKS: Final = (*REGRETNETS, "equivariantnet", "regretformer", "auction-mech")  # truthful only about so
 UNIT_DEMAND: Final = (
-    "lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca", *REGRETNETS,
+    "lottery-ama", "lottery-ama-fee", "ca-ama", "deterministic-ama", "mbarp", "vvca", *REGRETNETS, "equivariantnet",
+    "regretformer",
 )  # fmt: skip
 
 
@@ -143,12 +144,16 @@ def _network(setting: Setting, method: str, recipe: Recipe, generator: Generator
     elif method == "equivariantnet":
         kind, layers = (
             EquivariantNet,
-            equivariant_layers(starts, width=recipe.hidden, depth=recipe.layers, generator=generator),
+            equivariant_layers(
+                starts, width=recipe.hidden, depth=recipe.layers, demand=setting.demand, generator=generator
+            ),
         )
     elif method == "regretformer":
         kind, layers = (
             RegretFormer,
-            attention_layers(starts, width=recipe.hidden, depth=recipe.layers, generator=generator),
+            attention_layers(
+                starts, width=recipe.hidden, depth=recipe.layers, demand=setting.demand, generator=generator
+            ),
         )
     else:
         kind, layers = (

@@ -21,20 +21,26 @@ from mechanisms.networks.network import Network
 from mechanisms.networks.regret_net import RegretNet
 
 HEADS: Final = 2
-OUTPUTS: Final = 3  # of each bidder and item: its logit, a part of nobody's logit, a part of the payment's
+# of each bidder and item: its logit, a part of nobody's logit, a part of the payment's; for unit demand also the logit
+# of wanting it, a part of that of wanting none
+OUTPUTS: Final = {"additive": 3, "unit": 5}
 
 Signal = Tensor  # (starts, batch, bidders, items, channels); means have 1 where they were taken
 
 
-def equivariant_layers(starts: int, *, width: int, depth: int, generator: Generator) -> dict[str, Tensor]:
+def equivariant_layers(
+    starts: int, *, width: int, depth: int, demand: str = "additive", generator: Generator
+) -> dict[str, Tensor]:
     """Return the first weights of `depth` exchangeable layers: of the entry, its row's, column's and table's means."""
     layers: dict[str, Tensor] = {}
-    for index, (inputs, outputs) in enumerate(pairwise([1, *[width] * depth, OUTPUTS])):
+    for index, (inputs, outputs) in enumerate(pairwise([1, *[width] * depth, OUTPUTS[demand]])):
         layers |= initial_layers(f"exchange_{index}", starts, [4 * inputs, outputs], generator)
     return layers
 
 
-def attention_layers(starts: int, *, width: int, depth: int, generator: Generator) -> dict[str, Tensor]:
+def attention_layers(
+    starts: int, *, width: int, depth: int, demand: str = "additive", generator: Generator
+) -> dict[str, Tensor]:
     """Return the first weights of an exchangeable layer, `depth` layers of attention in both directions, and a head.
 
     Raises:
@@ -47,7 +53,7 @@ def attention_layers(starts: int, *, width: int, depth: int, generator: Generato
         for side in ("rivals", "items"):
             layers |= initial_layers(f"{side}_{index}", starts, [width, 3 * width], generator)
         layers |= initial_layers(f"mix_{index}", starts, [2 * width, width], generator)
-    return layers | initial_layers("head", starts, [width, OUTPUTS], generator)
+    return layers | initial_layers("head", starts, [width, OUTPUTS[demand]], generator)
 
 
 def equivariant_outcome(
@@ -105,6 +111,9 @@ def _attend(layers: Mapping[str, Tensor], name: str, signal: Signal) -> Signal:
 def _decide(signal: Signal, bids: Float[Tensor, "starts batch bidders items"]) -> tuple[Tensor, Tensor]:
     nobody = signal[..., 1].mean(2, keepdim=True)
     allocation = torch.softmax(torch.cat([signal[..., 0], nobody], dim=2), dim=2)[:, :, :-1]
+    if signal.shape[-1] == OUTPUTS["unit"]:
+        none = signal[..., 4].mean(3, keepdim=True)
+        allocation = torch.minimum(allocation, torch.softmax(torch.cat([signal[..., 3], none], dim=3), dim=3)[..., :-1])
     part = torch.sigmoid(signal[..., 2].mean(3))
     return allocation, part * (allocation * bids).sum(3)
 
@@ -126,16 +135,19 @@ class EquivariantNet(Network):
         linear in its last. What is known of RegretNet then holds: its exact form (NET-8), certified bounds (EVAL-5).
         """
         n, m = self.bidders, self.items
-        matrices, biases = zip(*self._spelled_out(), strict=True)
+        *hidden, (matrix, bias) = self._spelled_out()
+        heads: dict[str, list[Tensor]] = {}
+        for last in (matrix.view(-1, n, m, matrix.shape[1] // (n * m)), bias.view(1, n, m, -1)):
+            nobody = last[..., 1].mean(1, keepdim=True)
+            heads.setdefault("allot", []).append(torch.cat([last[..., 0], nobody], dim=1).flatten(1))
+            heads.setdefault("pay", []).append(last[..., 2].mean(2))
+            if last.shape[-1] == OUTPUTS["unit"]:
+                none = last[..., 4].mean(2, keepdim=True)
+                heads.setdefault("want", []).append(torch.cat([last[..., 3], none], dim=2).flatten(1))
         dense: dict[str, Tensor] = {}
-        for tower in ("allot", "pay"):
-            for index, (matrix, bias) in enumerate(zip(matrices, biases, strict=True)):
-                dense[f"{tower}_{index}"], dense[f"{tower}_{index}_bias"] = matrix, bias
-        last = len(matrices) - 1
-        for name, logits in (("", matrices[-1].unflatten(1, (n, m, OUTPUTS))), ("_bias", biases[-1].view(1, n, m, -1))):
-            nobody = logits[..., 1].mean(1, keepdim=True)
-            dense[f"allot_{last}{name}"] = torch.cat([logits[..., 0], nobody], dim=1).flatten(1)
-            dense[f"pay_{last}{name}"] = logits[..., 2].mean(2)
+        for tower, head in heads.items():
+            for index, (weights, offset) in enumerate([*hidden, head]):
+                dense[f"{tower}_{index}"], dense[f"{tower}_{index}_bias"] = weights, offset
         return RegretNet({name: tensor[None] for name, tensor in dense.items()}, n, m, self.scale)
 
     def _spelled_out(self) -> Iterator[tuple[Tensor, Tensor]]:

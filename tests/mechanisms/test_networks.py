@@ -63,23 +63,25 @@ def test_algnet_is_feasible_and_individually_rational_whatever_its_weights(bidde
     assert not outcome.payment[(values == 0).all(2)].any()  # who is absent pays nothing
 
 
+ALIKE = ["equivariant", "attention", "equivariant unit", "attention unit"]
+
+
 def drawn_network(kind: str, bidders: int, items: int, seed: int) -> Network:
     """A network of random weights, four times as steep as at the start of a training."""
     generator = step_generator(seed, 4, 0)
     if kind == "fraction":
         layers = fraction_layers(1, bidders, generator)
         network: type[Network] = FractionNet
-    elif kind == "equivariant":
-        layers, network = equivariant_layers(1, width=8, depth=2, generator=generator), EquivariantNet
     else:
-        layers, network = attention_layers(1, width=8, depth=2, generator=generator), RegretFormer
+        alike = kind.startswith("equivariant")
+        draw, network = equivariant_layers if alike else attention_layers, EquivariantNet if alike else RegretFormer
+        layers = draw(1, width=8, depth=2, demand="unit" if "unit" in kind else "additive", generator=generator)
     return network({name: tensor * 4 for name, tensor in layers.items()}, bidders, items, 1.0)
 
 
 @settings(max_examples=40)
 @given(
-    st.sampled_from(["fraction", "equivariant", "attention"]), st.integers(1, 4), st.integers(1, 3),
-    st.integers(0, 10**6),
+    st.sampled_from(["fraction", *ALIKE]), st.integers(1, 4), st.integers(1, 3), st.integers(0, 10**6),
 )  # fmt: skip
 def test_all_networks_are_feasible_and_individually_rational_whatever_their_weights(
     kind: str, bidders: int, items: int, seed: int
@@ -90,10 +92,12 @@ def test_all_networks_are_feasible_and_individually_rational_whatever_their_weig
     assert overallocation(outcome) < 1e-6
     assert ir_violation(outcome, values) < 1e-6
     assert (outcome.payment >= 0).all()
+    if kind.endswith("unit"):
+        assert float(outcome.allocation.sum(2).max()) < 1 + 1e-6
 
 
 @settings(max_examples=20)
-@given(st.sampled_from(["equivariant", "attention"]), st.integers(0, 10**6), st.permutations(range(3)))
+@given(st.sampled_from(ALIKE), st.integers(0, 10**6), st.permutations(range(3)))
 def test_swapping_bidders_or_items_swaps_their_outcomes(kind: str, seed: int, order: list[int]) -> None:
     values = Uniform(3, 3).sample(20, step_generator(seed, 1, 0)).float()
     network = drawn_network(kind, 3, 3, seed)
@@ -106,9 +110,11 @@ def test_swapping_bidders_or_items_swaps_their_outcomes(kind: str, seed: int, or
 
 
 @settings(max_examples=20)
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 10**6))
-def test_an_equivariantnet_is_a_regretnet_spelled_out(bidders: int, items: int, seed: int) -> None:
-    network = drawn_network("equivariant", bidders, items, seed)
+@given(
+    st.sampled_from(["equivariant", "equivariant unit"]), st.integers(1, 3), st.integers(1, 4), st.integers(0, 10**6)
+)
+def test_an_equivariantnet_is_a_regretnet_spelled_out(kind: str, bidders: int, items: int, seed: int) -> None:
+    network = drawn_network(kind, bidders, items, seed)
     assert isinstance(network, EquivariantNet)
     biased = {name: tensor + 0.3 * torch.randn(tensor.shape) for name, tensor in network.layers.items()}
     network = EquivariantNet(biased, bidders, items, 2.0)
@@ -122,7 +128,14 @@ def test_an_equivariantnet_is_a_regretnet_spelled_out(bidders: int, items: int, 
 
 @pytest.mark.parametrize(
     ("kind", "bidders", "items"),
-    [("equivariant", 1, 2), ("equivariant", 2, 2), ("equivariant", 3, 2), ("fraction", 1, 1), ("fraction", 4, 1)],
+    [
+        ("equivariant", 1, 2),
+        ("equivariant", 2, 2),
+        ("equivariant", 3, 2),
+        ("equivariant unit", 2, 3),
+        ("fraction", 1, 1),
+        ("fraction", 4, 1),
+    ],
 )
 def test_networks_in_fixed_point_are_the_same_everywhere_and_near_the_floats(
     kind: str, bidders: int, items: int
@@ -138,7 +151,8 @@ def test_networks_in_fixed_point_are_the_same_everywhere_and_near_the_floats(
     assert checked.payment_difference < 3e-3
     assert checked.revenue_exact == pytest.approx(checked.revenue_float, abs=1e-3)
     certificate = certify(artifact)
-    assert (certificate.kind, certificate.certified, certificate.problems) == ("network", False, ())
+    kind = "network-unit-demand" if "unit" in kind else "network"
+    assert (certificate.kind, certificate.certified, certificate.problems) == (kind, False, ())
 
 
 @pytest.mark.parametrize("bias", [0.0, -0.5, -1.5, -2.0, -4.0, -100.0])
