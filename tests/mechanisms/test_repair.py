@@ -157,7 +157,7 @@ def test_networks_without_certified_bounds_are_told_before_the_audit(
 ) -> None:
     for setting, method, text in (
         ("unit_2x2_uniform", "regretnet", "additive bidders only"),
-        ("additive_2x2_uniform", "equivariantnet", "additive bidders only"),
+        ("additive_2x2_uniform", "regretformer", "additive bidders only"),
         ("single_4x1_exponential", "regretnet-local", "independent uniform values"),
     ):
         run = tmp_path / setting
