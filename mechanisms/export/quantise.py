@@ -123,10 +123,10 @@ def _network(
 def _ramped(layers: Mapping[str, npt.NDArray[Any]], highest: float) -> dict[str, npt.NDArray[Any]]:
     """Return the towers `allot` and `pay` of a ReLU network whose layers are stretched so that a ramp does for ReLU.
 
-    ReLU is linear above zero: what multiplies a neuron divides the next weights. Each neuron's sum is
-    made to end at the ramp's end, with room of a quarter above the largest that comes up in bids from everywhere up to
-    the highest. A neuron that hardly ever wakes is stretched by LEAST_USED of what its weights allow, no more. Narrower
-    layers are filled up with zeros.
+    ReLU is linear above zero: what multiplies a neuron divides the next weights. Each neuron's sum is made to end at
+    the ramp's end, with room of a quarter above the largest that comes up in bids up to the highest; of a
+    neuron that hardly ever wakes the ramp covers LEAST_USED of what its weights allow. Narrower layers are filled up
+    with zeros.
 
     Args:
         layers: Of the perceptrons `trunk`, `allot` and `part`, one network.
