@@ -17,6 +17,7 @@ from credible.records.values import valuation_model
 from credible.runs import classics, load_run
 from protocol.artifact import Sandbox
 from protocol.artifact.header import MAX_BYTES
+from protocol.errors import MalformedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,9 +88,14 @@ def measured(
         audit: Profiles that the regret auditor searches; none if 0.
 
     Raises:
-        UsageError: If an artifact comes without a setting, or does not fit it.
+        MalformedError: If there is nothing.
+        UsageError: If a run comes with another setting, or an artifact without one or with one that it does not fit.
     """
+    if not source.exists():
+        raise MalformedError(f"{source}: no such run folder or artifact")
     is_run = source.is_dir()
+    if is_run and setting is not None:
+        raise UsageError(f"{source} is a run, which has its own setting: leave --setting out")
     if not is_run and setting is None:
         raise UsageError("an artifact is evaluated on the values of a setting: give --setting NAME")
     data = b"" if is_run else read_input(source, MAX_BYTES)
@@ -98,7 +104,7 @@ def measured(
     from mechanisms.evaluation import audit_values, evaluate_exact
     from mechanisms.evaluation import evaluate as measure
     from mechanisms.evaluation.exact import ExactMechanism
-    from mechanisms.training.loop import step_generator
+    from mechanisms.evaluation.measures import fresh
 
     torch.set_num_threads(1)
     if is_run:
@@ -119,7 +125,7 @@ def measured(
                              f"{chosen.bidders} x {chosen.items} without context")  # fmt: skip
         if (header.bid_max, header.share_bits) != (grid.bid_max, grid.share_bits):
             raise UsageError("the artifact's grid is not the setting's: their units would differ")
-        bids = grid.to_grid(values.sample(samples, step_generator(seed, 0, 0)).numpy())
+        bids = grid.to_grid(torch.cat(list(fresh(values, samples, seed))).numpy())
         result = evaluate_exact(engine, bids, unit=Fraction(grid.unit), certified=certified, seed=seed)
     rivals = {
         name: measure(rival, values, samples=samples, seed=seed, searched=2, draws=0)

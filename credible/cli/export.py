@@ -80,7 +80,7 @@ def against_floats(differential: dict[str, Any]) -> str:
     return (
         f"against the floats, {differential['profiles']:,} profiles: revenue {differential['revenue_exact']:.5f} for "
         f"{differential['revenue_float']:.5f}, {differential['other_allocations']} other allocations, payments within "
-        f"{differential['payment_difference']:.2g} elsewhere"
+        f"{differential['payment_difference']:.2g} where these agree"
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mechanisms.outcome import Mechanism, ir_violation, overallocation, revenue, utilities, welfare
@@ -15,6 +17,7 @@ from mechanisms.valuations import ValuationModel
 
 EXACT_ZERO: Final = "exact_zero"
 SEARCHED: Final = "searched_lower_bound"
+CHUNK: Final = 65_536
 SCALES: Final = (0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0)
 
 
@@ -84,6 +87,12 @@ def search_regret(mechanism: Mechanism, valuations: Tensor, values: ValuationMod
     return best
 
 
+def fresh(values: ValuationModel, samples: int, seed: int) -> Iterator[Float[Tensor, "batch bidders items"]]:
+    """Yield the profiles that revenue is measured on, in chunks that bound memory: the same for all of one seed."""
+    for done in range(0, samples, CHUNK):
+        yield values.sample(min(CHUNK, samples - done), step_generator(seed, 0, done))
+
+
 def evaluate(
     mechanism: Mechanism, values: ValuationModel, *, samples: int, seed: int, searched: int = 2000, draws: int = 20
 ) -> Evaluation:
@@ -98,17 +107,13 @@ def evaluate(
         draws: Random misreports per profile and bidder.
     """
     total, squares, income, loss, over, lost = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    done, chunk = 0, 65_536
-    while done < samples:
-        count = min(chunk, samples - done)
-        valuations = values.sample(count, step_generator(seed, 0, done))
+    for valuations in fresh(values, samples, seed):
         outcome = mechanism.run(valuations)
         paid = revenue(outcome)
         total, squares = total + float(paid.sum()), squares + float((paid**2).sum())
         income += float(welfare(outcome, valuations).sum())
         loss, over = max(loss, ir_violation(outcome, valuations)), max(over, overallocation(outcome))
         lost += float((-utilities(outcome, valuations)).clamp_min(0).sum())
-        done += count
     mean = total / samples
     variance = max(squares / samples - mean**2, 0.0) * samples / max(samples - 1, 1)
     valuations = values.sample(min(searched, samples), step_generator(seed, 3, 1 << 30))

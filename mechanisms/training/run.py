@@ -47,7 +47,11 @@ class RunFolder:
             stored = read_config(path)
             if stored != config:
                 changed = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
-                raise RunError(f"{path} was started with other settings: {', '.join(changed)}")
+                told = [
+                    f"{key} {stored[key]}, not {config[key]}" if isinstance(stored.get(key), int | str) else key
+                    for key in changed
+                ]
+                raise RunError(f"{path} was started with {'; '.join(told)}: resume it with the same options")
         else:
             if resume:
                 raise RunError(f"{path} does not exist: nothing to resume")
