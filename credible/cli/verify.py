@@ -94,9 +94,7 @@ def verdict_lines(path: Path, verdict: Verdict) -> list[str]:
     if verdict.status in (0, 1):  # spec 1.8
         outcomes, again = checked.get("outcome statements", 0), checked.get("rounds re-executed", 0)
         if again < outcomes:
-            lines.append(
-                f"not re-executed: {outcomes - again:,} of {outcomes:,} rounds, which no audit drew (spec 1.5)"
-            )
+            lines.append(f"not re-executed: {outcomes - again:,} of {outcomes:,} rounds (spec 1.5)")
         lines.append("not shown: truth of values, collusion, blind shill bidders, delivery (docs/limits.md)")
     if verdict.labels:
         lines += ["labels:", *(f"  {label}" for label in verdict.labels)]  # a line each: none can pose as another

@@ -194,6 +194,15 @@ def test_a_verdict_says_what_it_does_not_show(honest: Path) -> None:  # spec 1.8
         assert word in line
 
 
+def test_a_verdict_says_how_many_rounds_were_not_run_again_and_whose_words_its_labels_are(honest: Path) -> None:
+    verdict = verify_path(honest, Trust.read(trust_path(honest)))
+    rounds, again = verdict.checked["outcome statements"], verdict.checked["rounds re-executed"]
+    assert 0 < again < rounds
+    lines = verdict_lines(honest, verdict)
+    assert f"not re-executed: {rounds - again} of {rounds} rounds (spec 1.5)" in lines
+    assert lines[lines.index("labels:") + 1 :] == [f"  {label}" for label in verdict.labels]
+
+
 def test_signature_bytes_are_no_identity(artifact: CheckedArtifact) -> None:  # spec 2.8
     body = m.Presence(session=ZERO, round=0, bidder=ZERO, present=True)
     one, two = (m.Statement.decode(m.sign_statement(body, Secrets.seeded(s).auditor())) for s in (1, 2))
