@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+    from credible.settings import Setting
+    from mechanisms.outcome import Mechanism
+
 HOLDS: Final = 0
 DEVIATION: Final = 1
 USAGE: Final = 2
@@ -136,6 +139,22 @@ def context_of(text: str, names: Sequence[str], most: int) -> tuple[int, ...]:
     if len(given) != len(names) or not all(0 <= value <= most for value in given):
         raise UsageError(f"context {text!r}, the artifact takes {wanted}")
     return given
+
+
+def open_run(folder: Path) -> tuple[Setting, Mechanism, dict[str, Any]]:
+    """Return what `load_run` does; say on stderr if the run ended before its last step.
+
+    Raises:
+        MalformedError: If the folder is no finished or running run.
+    """
+    from credible.runs import load_run
+    from mechanisms.training.run import steps_done
+
+    setting, mechanism, config = load_run(folder)
+    done, wanted = steps_done(folder), int(config["iterations"])
+    if done < wanted:
+        err.print(f"{folder}: these are the weights of step {done:,} of {wanted:,}")
+    return setting, mechanism, config
 
 
 def need_new(path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from credible import settings as store
-from credible.cli.common import Json, UsageError, err, read_input, show
+from credible.cli.common import Json, UsageError, err, open_run, read_input, show
 from credible.records.tsuchiura import CAVEAT
 from credible.records.values import valuation_model
 from credible.runs import classics, load_run
@@ -108,7 +108,7 @@ def measured(
 
     torch.set_num_threads(1)
     if is_run:
-        chosen, mechanism, _ = load_run(source)
+        chosen, mechanism, _ = open_run(source)
         values = valuation_model(chosen, held_out=True)
         result = measure(mechanism, values, samples=samples, seed=seed)
     else:

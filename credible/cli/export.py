@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from credible.cli.common import Json, UsageError, need_new, show
-from credible.runs import load_run
+from credible.cli.common import Json, UsageError, need_new, open_run, show
 from credible.settings import Setting
 from protocol.storage.files import write_file
 
@@ -49,7 +48,7 @@ def export(
                 [price] * items, bidders=bidders, bid_max=bid_max, share_bits=share_bits, unit=unit
             )
     else:
-        setting, mechanism, config = load_run(Path(source))
+        setting, mechanism, config = open_run(Path(source))
         try:
             artifact, measured = compiled(mechanism, setting, int(config["seed"]))
         except ValueError as error:

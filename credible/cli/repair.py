@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from credible.cli.common import Json, UsageError, need_new, show
+from credible.cli.common import Json, UsageError, need_new, open_run, show
 from credible.cli.export import compiled
 from credible.records.values import valuation_model
-from credible.runs import classics, load_run
+from credible.runs import classics
 from protocol.storage.files import write_file
 
 
@@ -41,7 +41,7 @@ def repair(
     torch.set_num_threads(1)
     if source.is_file():
         raise UsageError(f"{source} is a file: networks are repaired from their run folder")
-    setting, network, config = load_run(source)
+    setting, network, config = open_run(source)
     if network.truthful:
         raise UsageError(f"{source}: {config['method']} is exactly truthful already")
     if not isinstance(network, Network) or setting.demand != "additive":

@@ -83,7 +83,7 @@ class RunFolder:
         _write(self.path / f"checkpoint-{step:08d}-{digest}.safetensors", data)
         weights = {name: tensor.detach()[best : best + 1].cpu().clone() for name, tensor in parameters.items()}
         _write(self.path / WEIGHTS, save_tensors(weights))
-        for old in self._checkpoints()[:-KEPT]:
+        for old in _checkpoints(self.path)[:-KEPT]:
             old.unlink()
 
     def restore(self, parameters: dict[str, Tensor], optimizer: torch.optim.Adam, buffers: dict[str, Tensor]) -> int:
@@ -92,7 +92,7 @@ class RunFolder:
         Raises:
             RunError: If its bytes do not have the hash in its name, or its tensors other shapes.
         """
-        found = self._checkpoints()
+        found = _checkpoints(self.path)
         if not found:
             return 0
         path = found[-1]
@@ -116,8 +116,15 @@ class RunFolder:
             }
         return int(step)
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.path.glob("checkpoint-*.safetensors"))
+
+def _checkpoints(path: Path) -> list[Path]:
+    return sorted(path.glob("checkpoint-*.safetensors"))
+
+
+def steps_done(path: Path) -> int:
+    """Return after how many steps a run's weights were saved; 0 if never."""
+    found = _checkpoints(path)
+    return int(found[-1].stem.split("-")[1]) if found else 0
 
 
 def read_config(path: Path) -> dict[str, Any]:

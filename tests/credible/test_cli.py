@@ -194,6 +194,13 @@ def test_train_evaluate_export_certify(tmp_path: Path, capsys: pytest.CaptureFix
     assert contract <= set(rated)
     assert rated["regret_kind"] == "exact_zero"
     assert rated["samples"] == 70000
+    last = max(folder.glob("checkpoint-*"))
+    kept = last.rename(tmp_path / last.name)
+    assert run_command(["evaluate", str(folder), "--samples", "100"]) == 0
+    assert "weights of step 100 of 150" in capsys.readouterr().err
+    kept.rename(last)
+    assert run_command(["evaluate", str(folder), "--samples", "100"]) == 0
+    assert "weights of step" not in capsys.readouterr().err
     exported = run(capsys, "export", folder, "-o", model)
     card = json.loads(Path(exported["card"]).read_text(encoding="utf-8"))
     assert card["artifact"]["file_sha256"] == exported["file_sha256"]
