@@ -136,8 +136,13 @@ def measured(
     if result.revenue > ceiling + 5 * result.revenue_se:
         err.print(f"revenue {result.revenue:.5f} is above the full surplus {ceiling:.5f}: the evaluation is wrong")
     figures = {
-        **asdict(result), "baselines": baselines, "surplus": ceiling, "auctioneer_regret": ceiling - result.revenue,
-    }  # fmt: skip
+        "source": str(source),
+        "setting": chosen.name,
+        **asdict(result),
+        "baselines": baselines,
+        "surplus": ceiling,
+        "auctioneer_regret": ceiling - result.revenue,
+    }
     if audit:
         audited = mechanism if is_run else ExactMechanism(engine, Fraction(grid.unit), certified=certified)
         # an artifact takes every bid of its grid, whatever the values are

@@ -38,14 +38,17 @@ def report(
     if any(output.resolve() == path.resolve() for path in (*paths, *([evaluation] if evaluation else []))):
         raise UsageError(f"{output} is what the report is about; choose another --output")
     figures = None if evaluation is None else _json(evaluation, 1 << 20)
-    parts = [part for path in paths for part in _parts(path.resolve(), trust, samples)]
-    if evaluation is not None and figures is not None:
-        from credible.reports.runs import evaluation_section
-
-        try:
-            parts[-1].sections.append(evaluation_section(figures))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise MalformedError(f"{evaluation}: not what `credible evaluate --json` prints: {error!r}") from error
+    *others, last = [path.resolve() for path in paths]
+    about = Path(str(figures["source"])).name if figures is not None and "source" in figures else last.name
+    if about != last.name:
+        raise UsageError(f"{evaluation} is of {about}, the report's last path is {last.name}")
+    parts = [part for path in others for part in _parts(path, trust, samples)]
+    try:
+        parts += _parts(last, trust, samples, figures)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if figures is None:
+            raise
+        raise MalformedError(f"{evaluation}: not what `credible evaluate --json` prints: {error!r}") from error
     judged = any(part.state for part in parts)
     heading = title or ("credible: can this auction be trusted?" if judged else "credible: what this auction earns")
     text = build_report(heading, parts)
@@ -70,8 +73,22 @@ def _json(path: Path, most: int) -> dict[str, Any]:
     return read
 
 
-def _parts(path: Path, trust: Path | None, samples: int) -> list[Part]:
-    """Return what a report says of one path, by what lies there."""
+def _parts(path: Path, trust: Path | None, samples: int, figures: dict[str, Any] | None = None) -> list[Part]:
+    """Return what a report says of one path, by what lies there, and of what `evaluate` measured on it."""
+    if path.is_dir() and (path / "metrics.jsonl").is_file():
+        from credible.cli.evaluate import measured
+        from credible.reports.runs import run_part
+
+        return [run_part(path, figures or measured(path, samples=samples)[0])]
+    parts = _unmeasured(path, trust)
+    if figures is not None:
+        from credible.reports.runs import evaluation_section
+
+        parts[-1].sections.append(evaluation_section(figures))
+    return parts
+
+
+def _unmeasured(path: Path, trust: Path | None) -> list[Part]:
     if path.is_file() and path.suffix == ".json":
         from credible.reports.runs import reproduction_part
 
@@ -94,11 +111,6 @@ def _parts(path: Path, trust: Path | None, samples: int) -> list[Part]:
         return [Part(path.name, "", headline, terms, [mechanism_section(data)], tone)]
     if not path.is_dir():
         raise MalformedError(f"{path}: no such file or folder")
-    if (path / "metrics.jsonl").is_file():
-        from credible.cli.evaluate import measured
-        from credible.reports.runs import run_part
-
-        return [run_part(path, measured(path, samples=samples)[0])]
     return [_session(path, trust)]
 
 

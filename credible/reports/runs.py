@@ -78,7 +78,37 @@ def evaluation_section(evaluation: Mapping[str, Any]) -> Section:
     ]
     if evaluation.get("caveat"):
         section.notes = [str(evaluation["caveat"])]
+    if "audit" in evaluation:
+        _add_audit(section, evaluation["audit"], evaluation.get("certificates", []))
     return section
+
+
+def _add_audit(section: Section, audit: Mapping[str, Any], certificates: Sequence[Mapping[str, Any]]) -> None:
+    """Add what the regret auditor found (EVAL-4) and certified upper bounds (EVAL-5)."""
+    above = {row["bidder"]: row for row in certificates}
+    cells = [
+        (
+            str(bidder), f"{mean:.6f}", f"{quantiles[-1]:.6f}", f"{largest:.6f}",
+            f"{above[bidder]['mean']:.6f}" if bidder in above else "-",
+            f"{above[bidder]['largest']:.6f}" if bidder in above else "-",
+        )
+        for bidder, (mean, quantiles, largest) in enumerate(
+            zip(audit["mean"], audit["quantiles"], audit["largest"], strict=True)
+        )
+    ]  # fmt: skip
+    head = ("bidder", "mean found", "99 % of profiles below", "largest found", "mean at most", "largest at most")
+    where = "the artifact's grid" if audit["reports"] == "grid" else "the range of the values"
+    ended = "was still finding more when it ended" if audit["unfinished"] else "had stopped finding more when it ended"
+    caption = (
+        f"What a lie gains: found on {audit['profiles']:,} profiles among lies within {where}, a lower bound, by a "
+        f"search that {ended}; at most: proved for every lie there, where it was asked for."
+    )
+    section.blocks.append(Table(head, cells, caption, numbers(1, 2, 3, 4, 5)))
+    curve = [(s["stage"], f"{s['reports']:,}", f"{s['mean']:.6f}", f"{s['largest']:.6f}") for s in audit["curve"]]
+    caption = "The search's curve: what had been found after each stage."
+    section.blocks.append(
+        Table(("stage", "lies tried", "mean", "largest"), curve, caption, numbers(1, 2, 3), folded=True)
+    )
 
 
 def _regret_text(evaluation: Mapping[str, Any]) -> str:

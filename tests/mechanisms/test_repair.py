@@ -132,8 +132,18 @@ def test_a_repaired_run_becomes_a_certified_artifact(tmp_path: Path, capsys: pyt
     capsys.readouterr()
     options = ["--samples", "2000", "--audit", "20", "--certify", "1"]
     assert run_command(["evaluate", str(run), *options, "--json"]) == 0
-    certificate = json.loads(capsys.readouterr().out)["certificates"][0]
+    told = capsys.readouterr().out
+    certificate = json.loads(told)["certificates"][0]
     assert certificate["found"] <= certificate["largest"]
+    figures, page = tmp_path / "figures.json", tmp_path / "page.html"
+    figures.write_text(told)
+    assert run_command(["report", str(run), "--evaluation", str(figures), "-o", str(page)]) == 0
+    shown = page.read_text("utf-8")
+    assert f"{certificate['largest']:.6f}" in shown
+    assert f"{json.loads(told)['audit']['mean'][0]:.6f}" in shown
+    assert shown.count(">Revenue<") == 1  # not measured a second time
+    assert run_command(["report", str(artifact), "--evaluation", str(figures), "-o", str(page)]) == 2  # of another
+    capsys.readouterr()
     assert run_command(["evaluate", str(run), *options]) == 0
     assert "to" in capsys.readouterr().out
     assert run_command(["evaluate", str(run), "--certify", "1"]) == 2

@@ -345,7 +345,7 @@ def test_run_folders_refuse_clearly(tmp_path: Path) -> None:
     run = RunFolder(folder, {"a": 1})
     with pytest.raises(FileExistsError):
         RunFolder(folder, {"a": 1})
-    with pytest.raises(RunError, match="other settings: a"):
+    with pytest.raises(RunError, match="started with a 1, not 2"):
         RunFolder(folder, {"a": 2}, resume=True)
     with pytest.raises(RunError, match="no run folder"):
         read_config(tmp_path / "none")
