@@ -16,6 +16,7 @@ from protocol.storage.files import write_file
 if TYPE_CHECKING:
     from credible.reports.blocks import Part
 
+METRICS_FILE = "metrics.jsonl"  # of a run
 MOST = 64 << 20  # bytes of a reproduction's JSON
 
 
@@ -24,7 +25,9 @@ def report(
         list[Path], typer.Argument(help="Sessions, runs, artifacts, or what `reproduce --json` printed (FILE.json).")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
-    evaluation: Annotated[Path | None, typer.Option(help="What `evaluate --json` printed, to show with it.")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="What `evaluate --json` printed, to show with the last path.")
+    ] = None,
     trust: Annotated[
         Path | None, typer.Option(help="What you pin of one session; SESSION.trust.json beside each if left out.")
     ] = None,
@@ -40,7 +43,8 @@ def report(
     figures = None if evaluation is None else _json(evaluation, 1 << 20)
     *others, last = [path.resolve() for path in paths]
     about = Path(str(figures["source"])).name if figures is not None and "source" in figures else last.name
-    if about != last.name:
+    measurable = last.is_file() or (last / METRICS_FILE).is_file()  # a session may come with its mechanism's figures
+    if measurable and about != last.name:
         raise UsageError(f"{evaluation} is of {about}, the report's last path is {last.name}")
     parts = [part for path in others for part in _parts(path, trust, samples)]
     try:
@@ -75,7 +79,7 @@ def _json(path: Path, most: int) -> dict[str, Any]:
 
 def _parts(path: Path, trust: Path | None, samples: int, figures: dict[str, Any] | None = None) -> list[Part]:
     """Return what a report says of one path, by what lies there, and of what `evaluate` measured on it."""
-    if path.is_dir() and (path / "metrics.jsonl").is_file():
+    if (path / METRICS_FILE).is_file():
         from credible.cli.evaluate import measured
         from credible.reports.runs import run_part
 
