@@ -34,6 +34,7 @@ from protocol.errors import (
 from protocol.escrow import check_manifest_stakes
 from protocol.evidence import Judge, check_artifact
 from protocol.keys import VerifierKey
+from protocol.labels import mechanism_label, session_labels
 from protocol.log.note import MAX_NOTE, Checkpoint, Note, cosignature_times, verify_log_signature
 from protocol.log.policy import MAX_POLICY, Policy
 from protocol.log.tiles import (
@@ -419,7 +420,7 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
                 judge.advance()
     # only now every byte is checked: nothing is said of a log before
     verdict.checked.update({"log entries": count, "checkpoints": len(loaded.checkpoints)})
-    verdict.labels = [*(f"the auctioneer says: {text}" for text in manifest.labels), *_labels(session)]
+    verdict.labels = session_labels(manifest)
     verdict.trusted = trust is not None
     verdict.session = session
     verdict.checked.update({f"{name} statements": count for name, count in session.counts.items()})
@@ -430,7 +431,7 @@ def _judge_with(runner: Sandbox, loaded: Loaded, aids: Aids, verdict: Verdict, e
     except VerificationError as error:
         session.findings.append(Finding("9.9", -1, "auctioneer", str(error), (0,)))
     broken = _check_runner(runner, session) if broken is None else broken
-    verdict.labels.append(_mechanism_label(manifest, runner))
+    verdict.labels.append(mechanism_label(manifest, runner.summary, runner.header.kind))
     if broken:
         verdict.findings, waiting = [*session.findings, *broken], []
     else:
@@ -484,44 +485,6 @@ def _open_sealed(
             # no finding: who lied shows only once the round is opened in clear, which a verdict of deviation calls for
             session.unproven.append(f"round {index}: what is sealed to the reader does not open: {error}")
     return responses, unread
-
-
-def _labels(session: Session) -> list[str]:
-    """Return what a session must say of itself, beside the manifest's own labels (spec 1.6)."""
-    manifest = session.manifest
-    record = manifest.preset == "record"
-    return [
-        f"opening profile {manifest.profile}",
-        "randomness: contributions only" if manifest.beacon == "none" else f"randomness: beacon {manifest.beacon}",
-        _mailbox_label(manifest),
-        f"disclosure: {manifest.disclosure}",
-        f"gains: {manifest.money.gains}",
-        *(
-            ["last look possible: the auctioneer can read the bids before the close"]
-            if manifest.profile == "P0"
-            else []
-        ),
-        *([] if manifest.profile == "P1" and manifest.mailboxes else ["credible ex post only"]),
-        *(["preset record: no penalty deters, winners of lotteries are not drawn again"] if record else []),
-    ]
-
-
-def _mechanism_label(manifest: Manifest, runner: Sandbox) -> str:
-    """Return the mechanism's class, and of which values its file proves it truthful (spec 1.6, 3.16)."""
-    if not runner.summary.certified:
-        return f"mechanism: {runner.header.kind}, not proved truthful"
-    terms = [f"mechanism: {runner.header.kind}", "proved truthful for additive values"]
-    if manifest.charge == "realised":
-        terms.append("to one fine unit")
-    if manifest.support_rule == "clamp" and manifest.grid.minimum:
-        terms.append(f"not below {manifest.grid.minimum}, to which bids are raised")
-    return ", ".join(terms)
-
-
-def _mailbox_label(manifest: Manifest) -> str:
-    if not manifest.mailboxes:
-        return "mailboxes: none, so a refused receipt cannot be proved"
-    return f"mailboxes: {len(manifest.mailboxes)}, of which {manifest.faulty_mailboxes} may fail"
 
 
 def _verify_bundle(folder: Source, aids: Aids, verdict: Verdict) -> None:

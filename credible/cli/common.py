@@ -148,10 +148,16 @@ def open_run(folder: Path) -> tuple[Setting, Mechanism, dict[str, Any]]:
         MalformedError: If the folder is no finished or running run.
     """
     from credible.runs import load_run
-    from mechanisms.training.run import steps_done
+    from mechanisms.training.run import RunError, steps_done
 
     setting, mechanism, config = load_run(folder)
-    done, wanted = steps_done(folder), int(config["iterations"])
+    wanted = config.get("iterations")
+    if not isinstance(wanted, int):
+        raise MalformedError(f"{folder}: config.json has iterations {wanted!r}, wanted a number")
+    try:
+        done = steps_done(folder)
+    except RunError as error:
+        raise MalformedError(f"{folder}: no usable run: {error}") from error
     if done < wanted:
         err.print(f"{folder}: these are the weights of step {done:,} of {wanted:,}")
     return setting, mechanism, config

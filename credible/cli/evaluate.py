@@ -39,11 +39,10 @@ def evaluate(
     """Measure revenue with its standard error, regret with its search, IR and feasibility, beside baselines."""
     if certify and not audit:
         raise UsageError("--certify closes in on what --audit finds: give --audit N as well")
-    if certify:
-        certifiable(source)
+    network = certifiable(source) if certify else None
     figures, chosen = measured(source, setting, samples=samples, seed=seed, audit=audit)
-    if certify:
-        figures["certificates"] = certified(source, figures, seconds=certify)
+    if network is not None:
+        figures["certificates"] = certified(*network, figures, seconds=certify)
     ceiling = figures["surplus"]
     table = Table("measure", "value", title=f"{source}, values of {chosen.name}")
     table.add_row("revenue", f"{figures['revenue']:.5f} +- {figures['revenue_se']:.5f}")
@@ -155,8 +154,8 @@ def measured(
     return figures, chosen
 
 
-def certifiable(source: Path) -> tuple[Network, store.Setting, tuple[Tensor, Tensor]]:
-    """Return a run's network, its setting, and the range of values, if there are certified bounds for it.
+def certifiable(source: Path) -> tuple[Network, Tensor, Tensor]:
+    """Return a run's network and the range of values, if there are certified bounds for it.
 
     Raises:
         UsageError: If it is no such network, or the mean has no meaning on these values.
@@ -177,24 +176,24 @@ def certifiable(source: Path) -> tuple[Network, store.Setting, tuple[Tensor, Ten
         Enclosure(network, 0)
     except ValueError as error:
         raise UsageError(f"{what}: {error}") from error
-    return network, setting, box
+    return network, *box
 
 
-def certified(source: Path, figures: dict[str, Any], *, seconds: int) -> list[dict[str, Any]]:
+def certified(
+    network: Network, low: Tensor, high: Tensor, figures: dict[str, Any], *, seconds: int
+) -> list[dict[str, Any]]:
     """Return certified intervals of every bidder's regret; the log of each goes to stderr as it comes.
 
     Args:
-        source: Run folder of a network.
+        network: A network that has certified bounds.
+        low: Least value of each bidder and item, (bidders, items), in units of value.
+        high: Greatest value.
         figures: What `measured` returned of it, the audit included.
         seconds: Time limit of each bidder.
-
-    Raises:
-        UsageError: As `certifiable`.
     """
     from mechanisms.evaluation import certify_regret, surviving_revenue
     from mechanisms.evaluation.certified import Round
 
-    network, setting, (low, high) = certifiable(source)
     rows = []
 
     def line(done: Round) -> None:
@@ -204,13 +203,13 @@ def certified(source: Path, figures: dict[str, Any], *, seconds: int) -> list[di
             highlight=False,
         )
 
-    for bidder in range(setting.bidders):
+    for bidder in range(network.bidders):
         mean, largest = figures["audit"]["mean"][bidder], figures["audit"]["largest"][bidder]
         found = certify_regret(
             network, bidder, low=low, high=high, seconds=seconds, found=(mean, largest), progress=line
         )
         earned = figures["revenue"] - 3 * figures["revenue_se"]
-        survives = surviving_revenue(earned, found.mean) if setting.bidders == 1 else None
+        survives = surviving_revenue(earned, found.mean) if network.bidders == 1 else None
         rows.append({**asdict(found), "mean_found": mean, "survives": survives})
     return rows
 

@@ -46,13 +46,9 @@ def report(
     measurable = last.is_file() or (last / METRICS_FILE).is_file()  # a session may come with its mechanism's figures
     if measurable and about != last.name:
         raise UsageError(f"{evaluation} is of {about}, the report's last path is {last.name}")
-    parts = [part for path in others for part in _parts(path, trust, samples)]
-    try:
-        parts += _parts(last, trust, samples, figures)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if figures is None:
-            raise
-        raise MalformedError(f"{evaluation}: not what `credible evaluate --json` prints: {error!r}") from error
+    if figures is not None:
+        _check_figures(figures, evaluation)
+    parts = [part for path in others for part in _parts(path, trust, samples)] + _parts(last, trust, samples, figures)
     judged = any(part.state for part in parts)
     heading = title or ("credible: can this auction be trusted?" if judged else "credible: what this auction earns")
     text = build_report(heading, parts)
@@ -65,6 +61,17 @@ def report(
         "sessions": [part.name for part in parts if part.state],
     }
     show(result, lines, as_json=json)
+
+
+def _check_figures(figures: dict[str, Any], file: Path | None) -> None:
+    """Raise MalformedError if figures are not what `credible evaluate --json` prints."""
+    from credible.reports.runs import evaluation_section
+
+    try:
+        evaluation_section(figures)
+        str(figures["regret_search"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise MalformedError(f"{file}: not what `credible evaluate --json` prints: {error!r}") from error
 
 
 def _json(path: Path, most: int) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def _parts(path: Path, trust: Path | None, samples: int, figures: dict[str, Any]
         from credible.cli.evaluate import measured
         from credible.reports.runs import run_part
 
-        return [run_part(path, figures or measured(path, samples=samples)[0])]
+        return [run_part(path, measured(path, samples=samples)[0] if figures is None else figures)]
     parts = _unmeasured(path, trust)
     if figures is not None:
         from credible.reports.runs import evaluation_section

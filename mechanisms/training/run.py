@@ -48,7 +48,9 @@ class RunFolder:
             if stored != config:
                 changed = sorted(key for key in {*stored, *config} if stored.get(key) != config.get(key))
                 told = [
-                    f"{key} {stored[key]}, not {config[key]}" if isinstance(stored.get(key), int | str) else key
+                    f"{key} {stored[key]}, not {config.get(key)}"
+                    if isinstance(stored.get(key), int | str)
+                    else f"another {key}"
                     for key in changed
                 ]
                 raise RunError(f"{path} was started with {'; '.join(told)}: resume it with the same options")
@@ -122,9 +124,14 @@ def _checkpoints(path: Path) -> list[Path]:
 
 
 def steps_done(path: Path) -> int:
-    """Return after how many steps a run's weights were saved; 0 if never."""
+    """Return after how many steps a run's weights were saved, 0 if never; raise RunError if a name does not say."""
     found = _checkpoints(path)
-    return int(found[-1].stem.split("-")[1]) if found else 0
+    if not found:
+        return 0
+    step = found[-1].stem.split("-")[1]
+    if not (step.isascii() and step.isdigit()):
+        raise RunError(f"{found[-1].name}: {step[:20]!r} is no number of steps")
+    return int(step)
 
 
 def read_config(path: Path) -> dict[str, Any]:

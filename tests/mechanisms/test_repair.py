@@ -143,6 +143,8 @@ def test_a_repaired_run_becomes_a_certified_artifact(tmp_path: Path, capsys: pyt
     assert f"{json.loads(told)['audit']['mean'][0]:.6f}" in shown
     assert shown.count(">Revenue<") == 1  # not measured a second time
     assert run_command(["report", str(artifact), "--evaluation", str(figures), "-o", str(page)]) == 2  # of another
+    figures.write_text("{}")
+    assert run_command(["report", str(run), "--evaluation", str(figures), "-o", str(page)]) == 3  # not measured instead
     capsys.readouterr()
     assert run_command(["evaluate", str(run), *options]) == 0
     assert "to" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from protocol.encoding import Message
 from protocol.errors import InconclusiveError, MalformedError
 from protocol.evidence import check_complaints, recheck
 from protocol.keys import SigningKey
+from protocol.labels import session_labels
 from protocol.log.note import Checkpoint, Note, cosign, sign_checkpoint
 from protocol.log.policy import MAX_POLICY, Policy
 from protocol.log.tiles import ProofFile
@@ -32,7 +33,7 @@ from protocol.receipts import verify_receipts
 from protocol.session import Session
 from protocol.state import Cosigned
 from protocol.storage.archive import pack
-from protocol.verify import Aids, Head, Trust, _labels, load_public, verify_path
+from protocol.verify import Aids, Head, Trust, load_public, verify_path
 from tests.harness import Table
 from tests.protocol.test_verify import history, rewrite_history, rolled_back, trust_of
 
@@ -471,11 +472,11 @@ def test_a_session_says_what_it_is(table: Table) -> None:  # spec 1.6
     fields = msgspec.structs.asdict(table.manifest)
 
     def labels(**changes: Any) -> list[str]:
-        session: Any = SimpleNamespace(manifest=SimpleNamespace(**{**fields, **changes}))
-        return _labels(session)
+        manifest: Any = SimpleNamespace(**{**fields, **changes})
+        return session_labels(manifest)
 
     plain = labels()
-    assert plain == _labels(table.session)
+    assert plain == session_labels(table.manifest)
     for changes, expected in (
         ({"preset": "record"}, "preset record: no penalty deters, winners of lotteries are not drawn again"),
         ({"profile": "P0"}, "last look possible: the auctioneer can read the bids before the close"),
