@@ -299,9 +299,10 @@ def _run(line: Published, done: Trained, *, full: bool, seed: int, device: torch
     else:
         result = evaluate(mechanism, values, samples=samples, seed=12345, searched=1000, draws=100)
     audited = _audit(mechanism, values, full=full) if method in NETWORKS else {}
-    as_printed = None
+    as_printed, notes = None, [line.note] if line.note else []
     if values.items == 1 and method in (AUCTION_MECH, "vcg"):
         as_printed = printed_regret(mechanism, values, seed=12345)
+        notes.append(f"their measure of regret gives {as_printed:.4f}")
     trained = line.method not in CLASSIC
     used = None
     if isinstance(mechanism, AffineMaximizer):
@@ -316,9 +317,7 @@ def _run(line: Published, done: Trained, *, full: bool, seed: int, device: torch
         regret_largest=audited.get("largest"),
         regret_search=audited.get("search"),
         regret_as_printed=as_printed,
-        note=line.note
-        if as_printed is None
-        else f"{line.note}; their measure of regret gives {as_printed:.4f}".lstrip("; "),
+        note="; ".join(notes),
         ir_loss=result.ir_loss,
         entries_used=used,
         seconds=round(seconds, 2) if trained else None,
